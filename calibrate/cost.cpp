@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "calibrate/cost.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+
+#include <fmt/format.h>
+
+namespace trainfare {
+namespace {
+
+// Relative half-widths of 90 % intervals, by how a rate was found. `exact` is the scatter between releases of one kernel.
+constexpr double interpolated_spread = 0.12; // leave-one-out error of nearest-shape look-ups on the shipped tables
+constexpr double extrapolated_spread = 0.25;
+constexpr double donor_spread = 0.05;        // same die, other part (calibrate/tables/README.md, same_die_compute)
+
+double log_ratio(double a, double b) { return std::log(a / b); }
+
+double hypot_spread(double a, double b) { return std::sqrt(a * a + b * b); }
+
+/// Rows are (rows per group): a curve of one shape over m.
+struct Point {
+    double log_m = 0, log_rate = 0, spread = 0;
+    int source = -1;
+};
+
+/// Points of one shape, rows of equal m merged to their geometric mean; spread is half the range of what was merged.
+std::vector<Point> curve(std::vector<OpRow const*> rows)
+{
+    std::sort(rows.begin(), rows.end(), [](OpRow const* a, OpRow const* b) {
+        return a->m != b->m ? a->m < b->m : a->place.line < b->place.line;
+    });
+    std::vector<Point> points;
+    for (std::size_t i = 0; i < rows.size();) {
+        std::size_t j = i;
+        double sum = 0, low = std::numeric_limits<double>::infinity(), high = 0;
+        for (; j < rows.size() && rows[j]->m == rows[i]->m; ++j) {
+            double const rate = rows[j]->rate.value();
+            sum += std::log(rate), low = std::min(low, rate), high = std::max(high, rate);
+        }
+        auto const n = static_cast<double>(j - i);
+        points.push_back({std::log(double(rows[i]->m)), sum / n, std::max(0.05, (high - low) / (high + low)), rows[j - 1]->source});
+        i = j;
+    }
+    return points;
+}
+
+struct Read {
+    double rate = 0, spread = 0;
+    Quality quality = Quality::exact;
+    int source = -1;
+};
+
+/// Log-log linear along m; outside the measured rows the end point's rate serves, flagged.
+Read read(std::vector<Point> const& points, double m)
+{
+    double const x = std::log(m);
+    auto const at = [](Point const& p, Quality q) { return Read{std::exp(p.log_rate), p.spread, q, p.source}; };
+    auto const near = [&](Point const& p) { return std::abs(p.log_m - x) < std::log(1.02); };
+    for (auto const& p : points)
+        if (near(p)) return at(p, Quality::exact);
+    if (x < points.front().log_m) return at(points.front(), Quality::extrapolated);
+    if (x > points.back().log_m)
+        return at(points.back(), x < points.back().log_m + std::log(2.0) ? Quality::interpolated : Quality::extrapolated);
+    std::size_t i = 1;
+    while (points[i].log_m < x) ++i;
+    auto const& a = points[i - 1];
+    auto const& b = points[i];
+    double const t = (x - a.log_m) / (b.log_m - a.log_m);
+    return {std::exp(a.log_rate + t * (b.log_rate - a.log_rate)), std::max(a.spread, b.spread), Quality::interpolated, b.source};
+}
+
+bool same_shape(OpRow const& row, Op const& op) { return row.n == op.n && row.k == op.k && row.groups == op.groups; }
+
+/// Precisions whose kernels are timed in one table column.
+bool serves(Precision row, Precision wanted)
+{
+    return row == wanted || (row == Precision::fp8_tensor && wanted == Precision::fp8_block) ||
+           (row == Precision::fp16 && wanted == Precision::bf16);
+}
+
+bool pass_serves(std::optional<Pass> row, Pass wanted)
+{
+    if (wanted == Pass::recompute) wanted = Pass::forward;
+    if (!row) return wanted != Pass::wgrad;
+    return *row == wanted || (wanted == Pass::dgrad && *row == Pass::forward);
+}
+
+std::string quantity(Op const& op)
+{
+    if (op.kind == OpKind::attention && op.flops.value() == 0) return "attention.conversion";
+    auto const pass = op.pass == Pass::recompute ? Pass::forward : op.pass;
+    return fmt::format("{}.{}", name(op.kind), name(pass));
+}
+
+std::string shape_words(Op const& op)
+{
+    if (op.kind == OpKind::attention)
+        return fmt::format("{} x {} tokens, {} heads, {}/{} wide", op.batch, op.seq, op.heads, op.qk_dim, op.v_dim);
+    if (op.groups > 1) return fmt::format("{} groups of m={} n={} k={}", op.groups, op.m, op.n, op.k);
+    return fmt::format("m={} n={} k={}", op.m, op.n, op.k);
+}
+
+} // namespace
+
+std::string_view name(Quality q)
+{
+    switch (q) {
+    case Quality::exact: return "exact";
+    case Quality::interpolated: return "interpolated";
+    case Quality::extrapolated: return "extrapolated";
+    case Quality::class_rate: return "class rate";
+    }
+    return "";
+}
+
+CostModel::CostModel(Tables const& tables, Accelerator const& gpu, bool strict, WhatIf what_if)
+    : tables_{&tables}, gpu_{gpu}, strict_{strict}, what_if_{what_if}, contention_{derive_contention(tables, gpu)}
+{
+    // An export-limited part and its parent share the die where SM counts agree (H800 and H100): either's rows serve the other.
+    if (gpu.variant_of && tables.accelerator(*gpu.variant_of).sms == gpu.sms) donor_ = *gpu.variant_of;
+    for (auto const& [key, other] : tables.accelerators)
+        if (other.variant_of == gpu.key && other.sms == gpu.sms && gpu.sms) donor_ = key;
+    for (auto const& row : tables.ops)
+        if (row.accelerator == gpu.key || row.accelerator == donor_) rows_.push_back(&row);
+    auto const* gap = tables.rate(gpu.key, Precision::bf16, "launch.gap");
+    gap_ = Seconds{gap ? gap->value : 2e-6};
+}
+
+double CostModel::peak(Precision p) const
+{
+    auto const dtype = gemm_dtype(p);
+    auto const wide = gpu_.bf16.value_or(FlopRate{0}).value();
+    if (dtype == DType::fp4) return gpu_.fp4.value_or(gpu_.fp8.value_or(FlopRate{wide})).value();
+    if (dtype == DType::fp8) return gpu_.fp8.value_or(FlopRate{wide}).value();
+    return dtype == DType::fp32 ? wide / 2 : wide; // TF32 runs at half the 16-bit rate
+}
+
+CostModel::Rate CostModel::class_rate(Op const& op, std::string_view key, bool words) const
+{
+    // "norm.dgrad" on this part, else "norm"; else either on the same-die donor; else for all parts ("*").
+    auto const whole = key.substr(0, key.find('.'));
+    auto const find = [&](std::string const& part, bool own) -> RateRow const* {
+        for (auto const quantity : {key, whole})
+            if (auto const* row = tables_->rate(part, op.precision, quantity); row && (row->accelerator != "*") == own) return row;
+        return nullptr;
+    };
+    std::string via;
+    auto const* row = find(gpu_.key, true);
+    if (!row && !donor_.empty())
+        if (row = find(donor_, true); row) via = donor_;
+    if (!row) row = find(gpu_.key, false);
+    if (!row)
+        throw InputError({tables_->folder + "/rates.csv", 0, 0},
+                         fmt::format("no rate for {} in {} on {} (its time cannot be estimated); add a row for {} or for *", key,
+                                     name(op.precision), gpu_.key, gpu_.key));
+    Rate rate;
+    bool const hbm = row->unit == "hbm";
+    rate.value = row->value * (hbm ? gpu_.memory_bandwidth.value() : peak(op.precision));
+    rate.spread = via.empty() ? row->spread : hypot_spread(row->spread, donor_spread);
+    rate.source = row->source;
+    if (words)
+        rate.words = fmt::format("class rate {}: {:.3g} of {} = {:.4g} T{}/s ({}{})", key, row->value,
+                                 hbm ? "HBM bandwidth" : "peak", rate.value / 1e12, hbm ? "B" : "FLOP", row->place.text(),
+                                 via.empty() ? "" : "; row of " + via + ", same die");
+    return rate;
+}
+
+CostModel::Rate CostModel::matrix_rate(Op const& op, bool words) const
+{
+    bool const attention = op.kind == OpKind::attention;
+    std::vector<OpRow const*> exact, beside;                // alone on the chip; beside communication
+    std::map<std::tuple<long, long, int>, std::vector<OpRow const*>> shapes;
+    for (auto const* row : rows_) {
+        if (row->kind != op.kind || !serves(row->precision, op.precision) || !pass_serves(row->pass, op.pass)) continue;
+        if (attention) {
+            bool const same = row->qk_dim == op.qk_dim && row->v_dim == op.v_dim && row->seq == op.seq && row->causal;
+            if (same) (row->comm_sms > 0 ? beside : exact).push_back(row);
+        } else if (row->m > 0 && row->n > 0) {
+            if (same_shape(*row, op)) (row->comm_sms > 0 ? beside : exact).push_back(row);
+            if (row->comm_sms == 0) shapes[{row->n, row->k, row->groups}].push_back(row);
+        }
+    }
+    auto donated = [&](OpRow const* row) { return row->accelerator != gpu_.key; };
+    auto finish = [&](Read r, OpRow const* row, double undo, std::string const& how) {
+        Rate rate{r.rate / undo, r.spread, r.quality, r.source, {}};
+        if (r.quality != Quality::exact)
+            rate.spread = std::max(rate.spread, r.quality == Quality::interpolated ? interpolated_spread : extrapolated_spread);
+        if (donated(row)) rate.spread = hypot_spread(rate.spread, donor_spread);
+        if (words)
+            rate.words = fmt::format("{}: {:.4g} TFLOP/s ({}, {}{})", how, rate.value / 1e12, name(r.quality), row->place.text(),
+                                     donated(row) ? "; row of " + row->accelerator + ", same die" : "");
+        return rate;
+    };
+    // Rows timed beside communication serve only where nothing was timed alone: their own factor is taken out again.
+    for (bool const alone : {true, false}) {
+        auto& rows = alone ? exact : beside;
+        if (rows.empty()) continue;
+        double undo = 1;
+        if (!alone && gpu_.sms) undo = contention_.matrix * (*gpu_.sms - rows.front()->comm_sms) / *gpu_.sms;
+        if (attention) {
+            for (auto const* row : rows) // one curve: attention rows of a shape differ in nothing but the run
+                if (row->m != rows.front()->m) return class_rate(op, quantity(op), words);
+        }
+        auto const points = curve(rows);
+        auto const r = attention ? Read{std::exp(points.front().log_rate), points.front().spread, Quality::exact, points.front().source}
+                                 : read(points, double(op.m));
+        return finish(r, rows.back(), undo,
+                      fmt::format("{} {}{}", alone ? "timed alone" : "timed beside communication", shape_words(op),
+                                  alone ? "" : fmt::format(", / {:.3f} for what ran beside it", undo)));
+    }
+    if (attention || shapes.empty()) return class_rate(op, quantity(op), words);
+
+    // Nearest shapes by distance in log(n), log(k), log(groups): efficiency of big products varies slowly with shape.
+    std::vector<std::pair<double, std::vector<OpRow const*> const*>> near;
+    for (auto const& [shape, rows] : shapes) {
+        auto const [n, k, groups] = shape;
+        double const d = std::abs(log_ratio(double(n), double(op.n))) + std::abs(log_ratio(double(k), double(op.k))) +
+                         2 * std::abs(log_ratio(groups, op.groups));
+        near.emplace_back(d, &rows);
+    }
+    std::sort(near.begin(), near.end(), [](auto const& a, auto const& b) {
+        return a.first != b.first ? a.first < b.first : a.second->front()->place.line < b.second->front()->place.line;
+    });
+    near.resize(std::min<std::size_t>(near.size(), 3));
+    double weight = 0, sum = 0;
+    Read r;
+    for (auto const& [distance, rows] : near) {
+        auto const one = read(curve(*rows), double(op.m));
+        double const w = 1 / (0.1 + distance);
+        sum += w * std::log(one.rate), weight += w;
+        r.source = r.source < 0 ? one.source : r.source;
+    }
+    r.rate = std::exp(sum / weight);
+    r.quality = near.front().first < std::log(4.0) ? Quality::interpolated : Quality::extrapolated;
+    r.spread = r.quality == Quality::interpolated ? interpolated_spread : extrapolated_spread;
+    auto const* first = near.front().second->front();
+    return finish(r, first, 1,
+                  fmt::format("nearest {} shapes to {} (first n={} k={})", near.size(), shape_words(op), first->n, first->k));
+}
+
+Cost CostModel::price(Op const& op, Conditions conditions, bool words) const
+{
+    Cost cost;
+    double const gap = gap_.value() * op.kernels;
+    if (is_communication(op.kind)) return cost; // priced from links, not from this table
+    bool const matrix = is_matrix(op.kind) && op.flops.value() > 0;
+    auto rate = matrix && op.kind != OpKind::router ? matrix_rate(op, words) : class_rate(op, quantity(op), words);
+    if (strict_ && rate.quality == Quality::class_rate && matrix)
+        throw MissingCalibration(fmt::format("{} {} ({}) has no measured row for {} (--strict refuses class rates); import or "
+                                             "measure it, or drop --strict", name(op.kind), op.name, shape_words(op), gpu_.key));
+    double seconds = 0;
+    if (matrix) {
+        double share = 1, contention = 1;
+        if (conditions.comm_sms > 0 && gpu_.sms) {
+            share = double(*gpu_.sms - conditions.comm_sms) / *gpu_.sms;
+            contention = contention_.matrix;
+        }
+        double const rated = op.flops.value() / (rate.value * share * contention * what_if_.flops);
+        double const floor = op.bytes.value() / (gpu_.memory_bandwidth.value() * what_if_.hbm);
+        seconds = std::max(rated, floor);
+        if (words && conditions.comm_sms > 0)
+            rate.words += fmt::format("\nx {:.3f} of the SMs x {:.3f} contention ({} kernels timed both ways)", share, contention,
+                                      contention_.matrix_pairs);
+        if (conditions.comm_sms > 0) rate.spread = hypot_spread(rate.spread, contention_.matrix_spread);
+    } else {
+        seconds = op.bytes.value() / (rate.value * what_if_.hbm);
+    }
+    double const scale = what_if_.by_class[static_cast<std::size_t>(class_of(op))];
+    double const launch = what_if_.by_class[static_cast<std::size_t>(OpClass::launch)];
+    cost.time = Seconds{seconds * scale + gap * launch};
+    cost.spread = rate.spread;
+    cost.quality = rate.quality;
+    cost.source = rate.source;
+    if (words)
+        cost.derivation = fmt::format("{}\n{:.4g} GFLOP, {:.4g} MB; + {} x {:.3g} us launch gap = {:.4g} us", rate.words,
+                                      op.flops.value() / 1e9, op.bytes.value() / 1e6, op.kernels, gap_.value() * 1e6,
+                                      cost.time.value() * 1e6);
+    return cost;
+}
+
+Cost CostModel::cost(Op const& op, Conditions conditions) const { return price(op, conditions, false); }
+Cost CostModel::explain(Op const& op, Conditions conditions) const { return price(op, conditions, true); }
+
+} // namespace trainfare

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What one operation costs on one accelerator, how sure that is, and where it comes from.
+//
+// time = kernels x gap + max( FLOPs / (rate x SM share x contention), bytes / (share of HBM bandwidth) )
+//
+// The rate of a matrix product is looked up by its exact (N, K, groups) and interpolated along its rows only
+// (GEMM rates are a sawtooth in N and K: notes on wave quantisation in calibrate/tables/README.md); otherwise the
+// nearest shape serves and the cost says so; otherwise a class rate of rates.csv.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "calibrate/tables.hpp"
+#include "model/op.hpp"
+
+namespace trainfare {
+
+enum class Quality { exact, interpolated, extrapolated, class_rate };
+std::string_view name(Quality);
+
+/// What runs beside an operation. Two factors, not one (DESIGN s3.3): SMs lost to communication kernels, and contention for
+/// power, L2 and HBM beyond that.
+struct Conditions {
+    int comm_sms = 0;      // SMs held by communication while it overlaps; 0: alone on the chip
+    friend bool operator==(Conditions const&, Conditions const&) = default;
+};
+
+struct Cost {
+    Seconds time;
+    double spread = 0;          // relative half-width of a 90 % interval
+    Quality quality = Quality::class_rate;
+    int source = -1;            // index into Tables::sources
+    std::string derivation;     // filled only by explain(): each factor with its row
+};
+
+/// What-if factors: 1.1 on flops means 10 % more FLOP/s. by_class multiplies the time of a class (interval propagation).
+struct WhatIf {
+    double flops = 1, hbm = 1;
+    std::array<double, static_cast<std::size_t>(OpClass::count)> by_class;
+    WhatIf() { by_class.fill(1); }
+};
+
+/// Factors that two sets of published timings of the same thing imply: alone on the chip, and beside the other traffic.
+struct Contention {
+    double matrix = 1;        // rate of matrix products beside communication, beyond the SMs lost; <= 1
+    double matrix_spread = 0;
+    double exchange = 1;      // time of dispatch and combine beside compute, over alone; >= 1
+    double exchange_spread = 0;
+    int matrix_pairs = 0;     // kernels behind each figure
+    int exchange_pairs = 0;
+};
+
+/// From ops.csv rows with and without comm_sms of the same shape, and from expert exchanges of a training trace against the
+/// same exchange benchmarked alone (geometric means). No pairs: factors of 1.
+Contention derive_contention(Tables const&, Accelerator const&);
+
+class CostModel {
+public:
+    /// @param strict refuse class rates: @throws MissingCalibration on the first operation without a measured row.
+    CostModel(Tables const& tables, Accelerator const& gpu, bool strict = false, WhatIf what_if = {});
+
+    [[nodiscard]] Cost cost(Op const&, Conditions) const;
+    /// The same with the derivation in words, one line per factor.
+    [[nodiscard]] Cost explain(Op const&, Conditions) const;
+
+    [[nodiscard]] Tables const& tables() const { return *tables_; }
+    [[nodiscard]] Accelerator const& gpu() const { return gpu_; }
+    [[nodiscard]] Seconds launch_gap() const { return gap_; }
+    [[nodiscard]] Contention const& contention() const { return contention_; }
+
+private:
+    struct Rate {
+        double value = 0;     // FLOP/s or B/s, alone on the chip
+        double spread = 0;
+        Quality quality = Quality::class_rate;
+        int source = -1;
+        std::string words;    // explain() only
+    };
+    [[nodiscard]] Rate matrix_rate(Op const&, bool words) const;
+    [[nodiscard]] Rate class_rate(Op const&, std::string_view quantity, bool words) const;
+    [[nodiscard]] Cost price(Op const&, Conditions, bool words) const;
+    [[nodiscard]] double peak(Precision) const;
+
+    Tables const* tables_;
+    Accelerator gpu_;
+    bool strict_;
+    WhatIf what_if_;
+    Seconds gap_;
+    Contention contention_;
+    std::string donor_;              // same-die part whose rows stand in where the own table has none; empty: none
+    std::vector<OpRow const*> rows_; // own rows and the donor's
+};
+
+} // namespace trainfare

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim/traffic.hpp"
+
+#include <algorithm>
+
+namespace trainfare {
+
+RankMap::RankMap(Plan const& plan, Cluster const& cluster)
+    : pp_{plan.pp}, groups_{plan.gpus() / plan.pp / plan.group_size()}, size_{plan.group_size()},
+      node_{cluster.gpus_per_node}, spread_{cluster.placement == Placement::spread && plan.group_size() % cluster.gpus_per_node == 0}
+{
+}
+
+int RankMap::gpu(int group_id, int member) const
+{
+    int const rank = group_id / groups_, group = group_id % groups_;
+    int const first = rank * groups_ * size_;
+    if (!spread_) return first + group * size_ + member;
+    int const node = member / node_ * groups_ + group; // the groups' nodes take turns
+    return first + node * node_ + member % node_;
+}
+
+ExpertSpread expert_spread(Plan const& plan, Cluster const& cluster, Experts const& experts)
+{
+    int const ranks = plan.ep * plan.etp;
+    ExpertSpread spread;
+    spread.domains = std::max(1, ranks / cluster.domain);
+    switch (plan.dispatcher) {
+    case Dispatcher::allgather:
+        spread.domain_copies = spread.domains, spread.gpu_copies = ranks;
+        break;
+    case Dispatcher::alltoall: // one copy per expert, and per tensor slice of it
+        spread.gpu_copies = static_cast<double>(experts.top_k) * plan.etp;
+        spread.domain_copies = spread.gpu_copies;
+        break;
+    case Dispatcher::deepep:
+    case Dispatcher::none:
+        auto const reach = expected_reach(experts, plan.ep, std::min(spread.domains, plan.ep));
+        spread.domain_copies = reach.domains, spread.gpu_copies = reach.gpus * plan.etp;
+        break;
+    }
+    return spread;
+}
+
+GradientRanks gradient_ranks(Plan const& plan, Cluster const& cluster)
+{
+    int const mirrored = plan.schedule == ScheduleKind::dualpipe ? 2 : 1;
+    GradientRanks ranks;
+    int const dense = plan.dp * plan.cp;
+    ranks.dense_inside = std::clamp(cluster.domain / plan.tp, 1, dense);
+    ranks.dense = dense * mirrored;
+    ranks.expert = std::max(1, plan.gpus() / (plan.pp * plan.ep * plan.etp)) * mirrored;
+    return ranks;
+}
+
+namespace {
+
+class FlowMaker {
+public:
+    FlowMaker(Plan const& plan, Cluster const& cluster, RankMap const& map, Network const& network, Experts const* experts)
+        : plan_{plan}, map_{map}, network_{network}, domain_{cluster.domain}, gradients_{gradient_ranks(plan, cluster)},
+          experts_{experts != nullptr && plan.ep * plan.etp > 1}
+    {
+        if (experts_) spread_ = expert_spread(plan, cluster, *experts);
+    }
+
+    void group(std::vector<Flow>& flows, int id)
+    {
+        if (experts_) expert(flows, id);
+        if (plan_.pp > 1) {
+            pipeline(flows, id, Channel::to_next, 1);
+            pipeline(flows, id, Channel::to_previous, -1);
+        }
+        if (gradients_.dense > 1) dense(flows, id);
+        if (gradients_.expert > 1) expert_gradients(flows, id);
+    }
+
+private:
+    void add(std::vector<Flow>& flows, int id, Channel channel, double share, int from, int to) const
+    {
+        if (from != to && share > 0) flows.push_back({static_cast<std::uint32_t>(id), channel, share, network_.route(from, to)});
+    }
+
+    /// One copy crosses to the GPU of the same position in each other domain, which hands it on to those of its neighbours that
+    /// hold an expert of the token (DeepEP; NCCL's PXN does the same with more copies).
+    void expert(std::vector<Flow>& flows, int id) const
+    {
+        int const size = plan_.ep * plan_.etp; // ranks that exchange; several such sets may share one lock-step group
+        int const inside = std::min(size, domain_);
+        for (int i = 0; i < map_.group_size(); ++i) {
+            int const base = i / size * size, own = (i - base) / inside;
+            for (int d = 0; d < spread_.domains; ++d)
+                if (d != own)
+                    add(flows, id, Channel::expert, spread_.domain_copies / spread_.domains, map_.gpu(id, i),
+                        map_.gpu(id, base + d * inside + (i - base) % inside));
+            for (int j = 0; j < inside; ++j)
+                add(flows, id, Channel::expert, spread_.domains * spread_.gpu_copies / size, map_.gpu(id, i),
+                    map_.gpu(id, base + own * inside + j));
+        }
+    }
+
+    void pipeline(std::vector<Flow>& flows, int id, Channel channel, int step) const
+    {
+        int const per_rank = map_.groups_per_rank(), ranks = map_.pipeline_ranks();
+        int const other = map_.group_id((id / per_rank + step + ranks) % ranks, id % per_rank);
+        for (int i = 0; i < map_.group_size(); ++i) add(flows, id, channel, 1, map_.gpu(id, i), map_.gpu(other, i));
+    }
+
+    /// Two-level ring over all data-parallel ranks: inside the domain, then across domains on what is left, one rail each.
+    void dense(std::vector<Flow>& flows, int id) const
+    {
+        int const per_rank = map_.groups_per_rank(), size = map_.group_size();
+        int const first = id / per_rank * per_rank;  // first group of this pipeline rank
+        int const stage = per_rank * size;           // GPUs of a pipeline rank
+        int const inside = gradients_.dense_inside, across = gradients_.dense / inside;
+        auto const gpu_at = [&](int position) { return map_.gpu(first + position / size, position % size); };
+        for (int i = 0; i < size; ++i) {
+            int const position = id % per_rank * size + i;
+            int const span = inside * plan_.tp;      // GPUs of one domain that hold the same parameters, all TP ranks
+            int const start = position / span * span;
+            int const next = start + (position - start + plan_.tp) % span;
+            if (inside > 1)
+                add(flows, id, Channel::data_dense, double(inside - 1) / inside, gpu_at(position), gpu_at(next));
+            if (stage > span)
+                add(flows, id, Channel::data_dense, double(across - 1) / across / inside, gpu_at(position),
+                    gpu_at((position + span) % stage));
+        }
+    }
+
+    /// Ring over the ranks that hold the same experts.
+    void expert_gradients(std::vector<Flow>& flows, int id) const
+    {
+        int const per_rank = map_.groups_per_rank(), size = map_.group_size();
+        int const first = id / per_rank * per_rank, stage = per_rank * size, step = plan_.ep * plan_.etp;
+        if (stage <= step) return; // only the mirrored pipeline rank holds the same: its exchange is not on this channel
+        int const n = gradients_.expert;
+        for (int i = 0; i < size; ++i) {
+            int const position = id % per_rank * size + i, peer = (position + step) % stage;
+            add(flows, id, Channel::data_expert, double(n - 1) / n, map_.gpu(id, i), map_.gpu(first + peer / size, peer % size));
+        }
+    }
+
+    Plan const& plan_;
+    RankMap const& map_;
+    Network const& network_;
+    int domain_;
+    GradientRanks gradients_;
+    bool experts_;
+    ExpertSpread spread_;
+};
+
+} // namespace
+
+std::vector<Flow> make_flows(Plan const& plan, Cluster const& cluster, RankMap const& map, Network const& network,
+                             Experts const* experts, std::optional<int> only_group)
+{
+    FlowMaker maker{plan, cluster, map, network, experts};
+    std::vector<Flow> flows;
+    if (only_group) {
+        maker.group(flows, *only_group);
+        return flows;
+    }
+    for (int id = 0; id < map.pipeline_ranks() * map.groups_per_rank(); ++id) maker.group(flows, id);
+    return flows;
+}
+
+} // namespace trainfare
