@@ -25,15 +25,7 @@ namespace {
 
 constexpr std::size_t max_file = 64'000'000;
 constexpr std::size_t max_line = 1'000'000;
-constexpr std::size_t max_fields = 4'000'000; // bounds memory: a field of two bytes costs a string
-
-/// A piece of the input, short and without control characters, for a message.
-std::string shown(std::string_view text)
-{
-    std::string out;
-    for (char c : text.substr(0, 40)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-    return fmt::format("\"{}{}\"", out, text.size() > 40 ? "..." : "");
-}
+constexpr std::size_t max_fields = 2'000'000; // bounds memory: a field of two bytes costs a string
 
 /// Feeds the line reader and refuses early: NUL bytes (lines are C strings there), endless lines, files that grow. Ends
 /// the last line, because the line reader looks one byte past an unfinished one.
@@ -122,7 +114,7 @@ private:
             throw InputError({path_, begin_},
                              fmt::format("field {} has a quote inside; quote the whole field and double the "
                                          "quotes in it (RFC 4180)",
-                                         shown(field)));
+                                         printable(field)));
         fields.emplace_back(field);
         return end;
     }
@@ -137,7 +129,7 @@ private:
                 if (field.size() > max_line || (text = reader_.next_line()) == nullptr)
                     throw InputError(
                         {path_, begin_},
-                        fmt::format("the quote opened in {} is never closed; add the missing \"", shown(field)));
+                        fmt::format("the quote opened in {} is never closed; add the missing \"", printable(field)));
             } else if (*text != '"') {
                 field += *text++;
             } else if (text[1] == '"') {
@@ -151,7 +143,7 @@ private:
         if (*text != ',' && *text != '\0')
             throw InputError(
                 {path_, begin_},
-                fmt::format("text follows the closing quote of {}; double quotes inside a field", shown(field)));
+                fmt::format("text follows the closing quote of {}; double quotes inside a field", printable(field)));
         fields.push_back(std::move(field));
         return text;
     }
@@ -182,7 +174,7 @@ void check_header(std::string const& path, int line, std::vector<std::string> co
         if (column.empty())
             throw InputError({path, line}, "a column of the header has no name; name it or remove its comma");
         if (!seen.insert(column).second)
-            throw InputError({path, line}, fmt::format("column {} appears twice; rename one", shown(column)));
+            throw InputError({path, line}, fmt::format("column {} appears twice; rename one", printable(column)));
     }
     for (auto const& column : required)
         if (!seen.contains(column))
@@ -196,14 +188,21 @@ Number convert(std::string const& text, SourcePlace const& place, std::string_vi
     auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     bool const whole = error == std::errc{} && end == text.data() + text.size();
     if (error == std::errc::result_out_of_range)
-        throw InputError(place, fmt::format("column {}: {} is out of range; correct it", column, shown(text)));
+        throw InputError(place, fmt::format("column {}: {} is out of range; correct it", column, printable(text)));
     if (!whole || !std::isfinite(static_cast<double>(value)))
         throw InputError(place, fmt::format("column {}: {} is not {}; correct it or leave the field empty", column,
-                                            shown(text), kind));
+                                            printable(text), kind));
     return value;
 }
 
 } // namespace
+
+std::string printable(std::string_view text)
+{
+    std::string out;
+    for (char c : text.substr(0, 40)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+    return fmt::format("\"{}{}\"", out, text.size() > 40 ? "..." : "");
+}
 
 CsvTable read_csv(std::string const& path, std::vector<std::string> const& required)
 {
@@ -221,7 +220,7 @@ CsvTable read_csv(std::string const& path, std::vector<std::string> const& requi
                              fmt::format("has {} fields where the header has {}; check commas and quotes",
                                          fields.size(), table.columns_.size()));
         total += fields.size();
-        if (total > max_fields) throw InputError({path, records.line()}, "more than 4,000,000 fields; split the table");
+        if (total > max_fields) throw InputError({path, records.line()}, "more than 2,000,000 fields; split the table");
         table.rows_.push_back(fields);
         table.lines_.push_back(records.line());
     }
@@ -266,8 +265,8 @@ std::optional<bool> CsvTable::boolean(std::size_t row, std::string_view column) 
     if (!field) return {};
     if (*field == "true") return true;
     if (*field == "false") return false;
-    throw InputError(place(row),
-                     fmt::format("column {}: {} is neither true nor false; write one of them", column, shown(*field)));
+    throw InputError(place(row), fmt::format("column {}: {} is neither true nor false; write one of them", column,
+                                             printable(*field)));
 }
 
 std::string CsvTable::need_text(std::size_t row, std::string_view column) const

@@ -62,6 +62,9 @@ private:
     std::size_t filled_ = 0;
 };
 
+/// A piece of input as it is quoted in messages: short, and without characters that steer a terminal.
+std::string printable(std::string_view);
+
 /// Shortest decimal text that from_chars reads back as the same double.
 std::string shortest(double);
 

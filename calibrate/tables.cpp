@@ -69,8 +69,8 @@ public:
     {
         if (!value)
             throw InputError(place(),
-                             fmt::format("column {}: \"{}\" is unknown; the allowed words are in the tables' README.md",
-                                         column, text(column).substr(0, 40)));
+                             fmt::format("column {}: {} is unknown; the allowed words are in the tables' README.md",
+                                         column, printable(text(column))));
         return *value;
     }
 
@@ -106,17 +106,17 @@ public:
         if (found == by_id_.end())
             throw InputError(
                 row.place(),
-                fmt::format("source_id \"{}\" is not in sources.csv (every number names its source); add it there",
-                            row.text("source_id").substr(0, 40)));
+                fmt::format("source_id {} is not in sources.csv (every number names its source); add it there",
+                            printable(row.text("source_id"))));
         return found->second;
     }
 
     void check_accelerator(Row const& row, std::string const& key) const
     {
         if (!tables_->accelerators.contains(key))
-            throw InputError(row.place(),
-                             fmt::format("accelerator \"{}\" is not in hardware.csv; correct it or add it there",
-                                         key.substr(0, 40)));
+            throw InputError(
+                row.place(),
+                fmt::format("accelerator {} is not in hardware.csv; correct it or add it there", printable(key)));
     }
 
 private:
@@ -294,8 +294,8 @@ Accelerator const& Tables::accelerator(std::string const& key) const
     std::sort(near.begin(), near.end());
     std::string names;
     for (std::size_t i = 0; i < near.size() && i < 4; ++i) names += (i == 0 ? "" : ", ") + near[i].second;
-    throw InputError(fmt::format("accelerator \"{}\" has no complete row in {}/hardware.csv; nearest: {}",
-                                 key.substr(0, 40), folder, names));
+    throw InputError(fmt::format("accelerator {} has no complete row in {}/hardware.csv; nearest: {}", printable(key),
+                                 folder, names));
 }
 
 RateRow const* Tables::rate(std::string const& accelerator, Precision precision, std::string_view quantity) const

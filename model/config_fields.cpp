@@ -47,7 +47,8 @@ JsonValue const& Fields::need(std::string_view key)
 {
     auto const* const value = take(key);
     if (!value)
-        reject(key, "is missing (the model cannot be sized without it); take the config.json published with the weights");
+        reject(key,
+               "is missing (the model cannot be sized without it); take the config.json published with the weights");
     return *value;
 }
 
@@ -66,20 +67,27 @@ void Fields::reject_value(std::string_view key, JsonValue const& value, std::str
 int Fields::whole(std::string_view key, JsonValue const& value, int lowest) const
 {
     double number = 0;
-    if (auto const* const integer = std::get_if<std::int64_t>(&value.data)) number = static_cast<double>(*integer);
-    else if (auto const* const real = std::get_if<double>(&value.data)) number = *real;
-    else if (value.is_null()) reject_value(key, value, "where a number is needed (null is no size); write the number");
-    else reject_value(key, value, "is not a number (sizes are whole numbers without quotes); write the number");
+    if (auto const* const integer = std::get_if<std::int64_t>(&value.data))
+        number = static_cast<double>(*integer);
+    else if (auto const* const real = std::get_if<double>(&value.data))
+        number = *real;
+    else if (value.is_null())
+        reject_value(key, value, "where a number is needed (null is no size); write the number");
+    else
+        reject_value(key, value, "is not a number (sizes are whole numbers without quotes); write the number");
 
     if (number != std::floor(number))
-        reject_value(key, value, "is not a whole number (sizes count elements; shuffled copies of configurations look "
-                                 "like this); compare with the published file");
+        reject_value(key, value,
+                     "is not a whole number (sizes count elements; shuffled copies of configurations look "
+                     "like this); compare with the published file");
     if (number < lowest)
-        reject_value(key, value, fmt::format("is below {} (it is the size of something); compare with the published "
-                                             "file", lowest));
+        reject_value(key, value,
+                     fmt::format("is below {} (it is the size of something); compare with the published "
+                                 "file",
+                                 lowest));
     if (number > max_size)
-        reject_value(key, value, fmt::format("is above {} (larger than any part of a model); look for extra digits",
-                                             max_size));
+        reject_value(key, value,
+                     fmt::format("is above {} (larger than any part of a model); look for extra digits", max_size));
     return static_cast<int>(number);
 }
 
@@ -108,8 +116,9 @@ Fields Fields::inside(std::string_view key)
 {
     auto const& value = need(key);
     if (!value.object())
-        reject_value(key, value, "is not an object (the sizes of the language model stand inside it); write "
-                                 "{ ... } as in the published file");
+        reject_value(key, value,
+                     "is not an object (the sizes of the language model stand inside it); write "
+                     "{ ... } as in the published file");
     return {*reading_, value, full(key) + "."};
 }
 
@@ -169,8 +178,10 @@ std::optional<int> Fields::agreed(Names names, int lowest)
         if (!value || value->is_null()) continue;
         int const here = whole(name, *value, lowest);
         if (found && *found != here)
-            reject_value(name, *value, fmt::format("contradicts {} = {} (two names of one field must agree); remove the "
-                                                   "wrong one", full(first), *found));
+            reject_value(name, *value,
+                         fmt::format("contradicts {} = {} (two names of one field must agree); remove the "
+                                     "wrong one",
+                                     full(first), *found));
         if (!found) first = name;
         found = here;
     }
@@ -201,16 +212,17 @@ JsonValue::List const* Fields::list_per_layer(std::string_view key, int layers)
     auto const* const list = value->list();
     if (!list) reject_value(key, *value, "is not a list (it holds one entry a layer); write [ ... ]");
     if (list->size() != static_cast<std::size_t>(layers))
-        reject_value(key, *value, fmt::format("does not fit the {} layers of the model (it holds one entry a layer); "
-                                              "make both agree", layers));
+        reject_value(key, *value,
+                     fmt::format("does not fit the {} layers of the model (it holds one entry a layer); "
+                                 "make both agree",
+                                 layers));
     return list;
 }
 
 std::vector<int> Fields::counts_per_layer(std::string_view key, int layers, int fallback)
 {
     auto const* const value = find(key);
-    if (!value || !value->list())
-        return std::vector<int>(static_cast<std::size_t>(layers), count_or(key, fallback));
+    if (!value || !value->list()) return std::vector<int>(static_cast<std::size_t>(layers), count_or(key, fallback));
     std::vector<int> out;
     for (auto const& entry : *list_per_layer(key, layers))
         out.push_back(whole(fmt::format("{}[{}]", key, out.size()), entry, 0));
@@ -229,8 +241,10 @@ std::optional<std::vector<int>> Fields::whole_per_layer(std::string_view key, in
         if (std::find(allowed.begin(), allowed.end(), number) == allowed.end()) {
             std::vector<std::string> words;
             for (int const a : allowed) words.push_back(std::to_string(a));
-            reject_value(name, entry, fmt::format("is not a kind of layer this model has (known: {}); compare with the "
-                                                  "published file", joined(words)));
+            reject_value(name, entry,
+                         fmt::format("is not a kind of layer this model has (known: {}); compare with the "
+                                     "published file",
+                                     joined(words)));
         }
         out.push_back(number);
     }
@@ -247,7 +261,8 @@ std::optional<std::vector<std::string>> Fields::words_per_layer(std::string_view
         if (!entry.text() || std::find(allowed.begin(), allowed.end(), *entry.text()) == allowed.end())
             reject_value(fmt::format("{}[{}]", key, out.size()), entry,
                          fmt::format("is not a kind of layer this model has (known: {}); compare with the published "
-                                     "file", joined(allowed)));
+                                     "file",
+                                     joined(allowed)));
         out.push_back(*entry.text());
     }
     return out;
@@ -289,8 +304,10 @@ std::optional<std::vector<bool>> Fields::layer_set(std::string_view key, int lay
     std::vector<bool> set(static_cast<std::size_t>(layers));
     for (int const index : indices) {
         if (index < 0 || index >= layers)
-            reject(key, fmt::format("names layer {}, which does not exist (the layers are 0 to {}); correct the list or "
-                                    "the number of layers", index, layers - 1));
+            reject(key,
+                   fmt::format("names layer {}, which does not exist (the layers are 0 to {}); correct the list or "
+                               "the number of layers",
+                               index, layers - 1));
         if (set[static_cast<std::size_t>(index)])
             reject(key, fmt::format("names layer {} twice (a layer is of one kind); remove one", index));
         set[static_cast<std::size_t>(index)] = true;

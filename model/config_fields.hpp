@@ -17,9 +17,9 @@ namespace trainfare {
 
 /// What is known of one file while it is read.
 struct ConfigReading {
-    std::string label;                 // the file in messages
+    std::string label; // the file in messages
     JsonValue const* root = nullptr;
-    std::set<JsonValue const*> used;   // values some reader asked for
+    std::set<JsonValue const*> used; // values some reader asked for
     std::vector<std::string> notes;
 
     /// Fields that decide nothing here and are not known to be harmless, as dotted paths.
@@ -30,7 +30,7 @@ class Fields {
 public:
     using Names = std::initializer_list<std::string_view>;
 
-    static constexpr int max_size = 1 << 24;   // no size of a model comes near; keeps products of two exact
+    static constexpr int max_size = 1 << 24; // no size of a model comes near; keeps products of two exact
     static constexpr int max_layers = 10'000;
 
     Fields(ConfigReading& reading, JsonValue const& object, std::string path = "");
@@ -44,7 +44,8 @@ public:
     /// A nested object.
     Fields inside(std::string_view key);
 
-    /// Sizes are whole numbers from 1 up, counts from 0 up. The _or forms give the default where the field is absent or null.
+    /// Sizes are whole numbers from 1 up, counts from 0 up. The _or forms give the default where the field is absent or
+    /// null.
     int size(std::string_view key);
     int size_or(std::string_view key, int fallback);
     int count(std::string_view key);

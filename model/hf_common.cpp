@@ -45,7 +45,8 @@ HeadLayout read_heads(Fields& f, Backbone const& b, Fields::Names names)
     f.ignore(key);
     if (b.hidden % b.heads != 0)
         f.reject("hidden_size", fmt::format("is not a multiple of num_attention_heads = {} and head_dim is not given "
-                                            "(the width of a head cannot be told); add head_dim", b.heads));
+                                            "(the width of a head cannot be told); add head_dim",
+                                            b.heads));
     layout.head_dim = b.hidden / b.heads;
     return layout;
 }
@@ -72,7 +73,8 @@ int shared_width(Fields& f, std::string_view count_key, int count, int width)
     auto const together = std::int64_t{count} * width;
     if (together > Fields::max_size)
         f.reject(count_key, fmt::format("makes the shared experts {} wide together (larger than any part of a model); "
-                                        "look for extra digits", together));
+                                        "look for extra digits",
+                                        together));
     return static_cast<int>(together);
 }
 
@@ -91,8 +93,8 @@ void read_mtp(Fields& f, Architecture& model, Fields::Names names)
     constexpr int most = 64;
     int const modules = f.count_or(names, 0);
     if (modules > most)
-        f.reject(f.used_name(names), fmt::format("is above {} (models in use have one to three); look for extra digits",
-                                                 most));
+        f.reject(f.used_name(names),
+                 fmt::format("is above {} (models in use have one to three); look for extra digits", most));
     model.mtp = mtp_modules(model, modules);
 }
 
@@ -114,7 +116,8 @@ void read_optional_window(Fields& f, Architecture& model)
     }
     int const window = f.size("sliding_window");
     int const first = f.count_or("max_window_layers", 0);
-    for (auto i = static_cast<std::size_t>(first); i < model.layers.size(); ++i) model.layers[i].attention.window = window;
+    for (auto i = static_cast<std::size_t>(first); i < model.layers.size(); ++i)
+        model.layers[i].attention.window = window;
 }
 
 } // namespace trainfare

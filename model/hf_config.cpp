@@ -39,16 +39,16 @@ std::string known_list()
 HfReader find_reader(Fields& f)
 {
     auto const advice = "known: " + known_list() +
-                        "; for any other model, or one without a config.json, write its sizes in the scenario's TOML "
-                        "[model] table";
+                        "; for any other model, or one without a config.json, write its sizes in a TOML [model] table "
+                        "with type = \"toml\"";
     auto const type = f.optional_text("model_type");
     if (!type)
         f.reject("model_type", (f.is_present("model_type") ? "names no family" : "is missing") +
                                    (" (fields mean different things in different families); " + advice));
     for (auto const& reader : all_readers())
         if (reader.model_type == *type) return reader;
-    f.reject("model_type", "is not known (fields mean different things in different families, so none is assumed); " +
-                               advice);
+    f.reject("model_type",
+             "is not known (fields mean different things in different families, so none is assumed); " + advice);
 }
 
 /// Layers whose products of two sizes would leave the range that the rest of the program counts in.
@@ -58,8 +58,10 @@ void check_widths(Fields const& f, Architecture const& model)
     for (auto const& layer : model.layers) {
         auto const& a = layer.attention;
         if (1.0 * a.heads * std::max(a.qk_dim, a.v_dim) > widest)
-            f.reject("model_type", fmt::format("has {} heads of width {} (larger than any model); look for extra digits "
-                                               "in the attention's sizes", a.heads, std::max(a.qk_dim, a.v_dim)));
+            f.reject("model_type",
+                     fmt::format("has {} heads of width {} (larger than any model); look for extra digits "
+                                 "in the attention's sizes",
+                                 a.heads, std::max(a.qk_dim, a.v_dim)));
     }
 }
 
@@ -67,8 +69,7 @@ std::string unknown_note(std::vector<std::string> const& fields)
 {
     constexpr std::size_t most = 20;
     std::string out = fmt::format("{} unknown field{} ignored: ", fields.size(), fields.size() == 1 ? "" : "s");
-    for (std::size_t i = 0; i < std::min(most, fields.size()); ++i)
-        out += (i == 0 ? "" : ", ") + shown({fields[i], 0});
+    for (std::size_t i = 0; i < std::min(most, fields.size()); ++i) out += (i == 0 ? "" : ", ") + shown({fields[i], 0});
     return fields.size() > most ? out + ", ..." : out;
 }
 
@@ -87,13 +88,14 @@ std::string read_text(std::string const& path)
     if (!std::filesystem::exists(status))
         throw InputError({path, 0, 0}, "no such file (the model's sizes come from it); give the path of a config.json");
     if (!std::filesystem::is_regular_file(status))
-        throw InputError({path, 0, 0}, "is not a file (folders and devices cannot be read); give the config.json itself");
+        throw InputError({path, 0, 0},
+                         "is not a file (folders and devices cannot be read); give the config.json itself");
     if (std::filesystem::file_size(path, error) > max_json_bytes)
         throw InputError({path, 0, 0}, fmt::format("is larger than {} MiB (a config.json has a few kB); give the "
-                                                   "configuration, not the weights", max_json_bytes >> 20));
+                                                   "configuration, not the weights",
+                                                   max_json_bytes >> 20));
     std::ifstream in{path, std::ios::binary};
-    if (!in)
-        throw InputError({path, 0, 0}, "cannot be opened (check its permissions); make it readable");
+    if (!in) throw InputError({path, 0, 0}, "cannot be opened (check its permissions); make it readable");
     return {std::istreambuf_iterator<char>{in}, {}};
 }
 
@@ -103,9 +105,9 @@ Architecture parse_hf_config(std::string const& text, std::string const& label)
 {
     auto const root = parse_json(text, label);
     if (!root.object())
-        throw InputError({label, root.line, 0},
-                         fmt::format("{} instead of an object (a config.json is {{ ... }}); give a config.json",
-                                     shown(root)));
+        throw InputError(
+            {label, root.line, 0},
+            fmt::format("{} instead of an object (a config.json is {{ ... }}); give a config.json", shown(root)));
     ConfigReading reading;
     reading.label = label;
     reading.root = &root;

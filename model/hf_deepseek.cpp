@@ -22,11 +22,12 @@ void read_groups(Fields& f, Experts& e)
     int const top_groups = f.size_or("topk_group", groups);
     if (f.optional_text("topk_method") == "greedy") return;
     if (e.count % groups != 0)
-        f.reject("n_group", fmt::format("does not divide the {} experts (groups are of one size); correct one of them",
-                                        e.count));
+        f.reject("n_group",
+                 fmt::format("does not divide the {} experts (groups are of one size); correct one of them", e.count));
     if (top_groups > groups)
         f.reject("topk_group", fmt::format("exceeds n_group = {} (a token cannot visit more groups than there are); "
-                                           "lower it", groups));
+                                           "lower it",
+                                           groups));
     if (e.top_k > e.count / groups * top_groups)
         f.reject(f.used_name(top_k_names),
                  fmt::format("exceeds the {} experts in topk_group = {} groups (a token visits no other); lower it",
@@ -44,8 +45,8 @@ Architecture assemble(Fields& f, Backbone const& b, Layer const& common, std::st
     experts.shared_width = shared_width(f, f.used_name(shared_names), f.count_or(shared_names, 0), width);
     read_groups(f, experts);
     if (dense_first > b.layers)
-        f.reject(dense_key, fmt::format("exceeds num_hidden_layers = {} (the dense layers are among them); lower it",
-                                        b.layers));
+        f.reject(dense_key,
+                 fmt::format("exceeds num_hidden_layers = {} (the dense layers are among them); lower it", b.layers));
     int const every = f.size_or("moe_layer_freq", 1);
     auto const moe = moe_ffn(b.hidden, experts, {.router_bias = router_bias});
     f.ignore("intermediate_size"); // unused where no layer is dense
@@ -137,7 +138,8 @@ Architecture read_pangu_ultra_moe(Fields& f)
     latent.nope_dim = f.size("attention_qk_dim");
     latent.rope_dim = f.size("attention_qk_rope_dim");
     int const norms = f.flag_or("sandwich_norm", true) ? 4 : 2;
-    Layer const layer{latent_attention(b.hidden, b.heads, f.size("attention_v_dim"), latent), {}, 1.0 * norms * b.hidden};
+    Layer const layer{
+        latent_attention(b.hidden, b.heads, f.size("attention_v_dim"), latent), {}, 1.0 * norms * b.hidden};
     constexpr auto key = "num_dense_layers";
     return assemble(f, b, layer, key, f.count(key), true);
 }
@@ -147,9 +149,8 @@ Architecture read_pangu_ultra_moe(Fields& f)
 std::vector<HfReader> const& deepseek_readers()
 {
     static std::vector<HfReader> const readers{
-        {"bailing_moe", read_bailing_moe},   {"deepseek_v2", read_deepseek_v2},
-        {"deepseek_v3", read_deepseek_v3},   {"deepseek_v32", read_deepseek_v32},
-        {"glm4_moe", read_glm4_moe},         {"kimi_k2", read_deepseek_v3},
+        {"bailing_moe", read_bailing_moe},        {"deepseek_v2", read_deepseek_v2}, {"deepseek_v3", read_deepseek_v3},
+        {"deepseek_v32", read_deepseek_v32},      {"glm4_moe", read_glm4_moe},       {"kimi_k2", read_deepseek_v3},
         {"pangu_ultra_moe", read_pangu_ultra_moe}};
     return readers;
 }

@@ -11,7 +11,7 @@ struct DenseTraits {
     bool tied = false;
     bool qkv_bias = false; // where no field says so
     bool qk_norm = false;
-    int norms = 2;         // vectors of hidden size a layer
+    int norms = 2; // vectors of hidden size a layer
 };
 
 Architecture dense_decoder(Fields& f, DenseTraits const& traits)
@@ -87,12 +87,9 @@ Architecture read_gpt2(Fields& f)
 
 std::vector<HfReader> const& dense_readers()
 {
-    static std::vector<HfReader> const readers{{"baichuan", read_llama},
-                                               {"gemma2", read_gemma2},
-                                               {"gpt2", read_gpt2},
-                                               {"llama", read_llama},
-                                               {"olmo2", read_olmo2},
-                                               {"qwen2", read_qwen2}};
+    static std::vector<HfReader> const readers{{"baichuan", read_llama}, {"gemma2", read_gemma2},
+                                               {"gpt2", read_gpt2},      {"llama", read_llama},
+                                               {"olmo2", read_olmo2},    {"qwen2", read_qwen2}};
     return readers;
 }
 

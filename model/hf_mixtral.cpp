@@ -87,8 +87,10 @@ Architecture read_gpt_oss(Fields& f)
     auto model = assemble(f, c, moe_ffn(c.backbone.hidden, experts, {.router_bias = true, .expert_bias = true}));
     auto const sliding = read_sliding_layers(f, c.backbone.layers);
     for (std::size_t i = 0; i < sliding.size(); ++i) {
-        if (!sliding[i]) model.layers[i].attention.window.reset();
-        else if (!model.layers[i].attention.window) model.layers[i].attention.window = f.size("sliding_window");
+        if (!sliding[i])
+            model.layers[i].attention.window.reset();
+        else if (!model.layers[i].attention.window)
+            model.layers[i].attention.window = f.size("sliding_window");
     }
     return model;
 }
@@ -104,8 +106,10 @@ Architecture read_minimax_m2(Fields& f)
     auto model = assemble(f, c, moe_ffn(c.backbone.hidden, experts, {.router_bias = true}));
     int const deep = f.size_or("mtp_transformer_layers", 1);
     if (deep != 1) f.reject("mtp_transformer_layers", "is not 1 (only modules of one layer are known); write 1");
-    if (f.flag_or("use_mtp", false)) read_mtp(f, model, {"num_mtp_modules"});
-    else f.ignore("num_mtp_modules");
+    if (f.flag_or("use_mtp", false))
+        read_mtp(f, model, {"num_mtp_modules"});
+    else
+        f.ignore("num_mtp_modules");
     return model;
 }
 
@@ -139,10 +143,9 @@ Architecture read_skywork(Fields& f)
 
 std::vector<HfReader> const& mixtral_readers()
 {
-    static std::vector<HfReader> const readers{{"arctic", read_arctic},   {"gpt_oss", read_gpt_oss},
-                                               {"grok-1", read_grok1},    {"minimax_m2", read_minimax_m2},
-                                               {"mixtral", read_mixtral}, {"olmoe", read_olmoe},
-                                               {"phimoe", read_phimoe},   {"skywork", read_skywork}};
+    static std::vector<HfReader> const readers{
+        {"arctic", read_arctic},   {"gpt_oss", read_gpt_oss}, {"grok-1", read_grok1},  {"minimax_m2", read_minimax_m2},
+        {"mixtral", read_mixtral}, {"olmoe", read_olmoe},     {"phimoe", read_phimoe}, {"skywork", read_skywork}};
     return readers;
 }
 

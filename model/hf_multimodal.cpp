@@ -12,8 +12,9 @@ namespace {
 Fields open_text_config(Fields& f)
 {
     if (!f.has("text_config"))
-        f.reject("text_config", "is missing (the language model's sizes stand in it, those outside belong to the vision "
-                                "tower); take the published config.json");
+        f.reject("text_config",
+                 "is missing (the language model's sizes stand in it, those outside belong to the vision "
+                 "tower); take the published config.json");
     f.note("vision tower not counted");
     return f.inside("text_config");
 }
@@ -23,14 +24,17 @@ std::vector<bool> read_chunked_layers(Fields& t, int layers)
 {
     std::vector<bool> chunked(static_cast<std::size_t>(layers));
     auto const types = t.words_per_layer("layer_types", layers, {"chunked_attention", "full_attention"});
-    auto const rotary = t.is_empty_list("no_rope_layers") ? std::nullopt
-                                                          : t.whole_per_layer("no_rope_layers", layers, {0, 1});
+    auto const rotary =
+        t.is_empty_list("no_rope_layers") ? std::nullopt : t.whole_per_layer("no_rope_layers", layers, {0, 1});
     int const interval = t.count_or({"nope_layer_interval", "no_rope_layer_interval"}, 4);
     for (int i = 0; i < layers; ++i) {
         auto const at = static_cast<std::size_t>(i);
-        if (types) chunked[at] = (*types)[at] == "chunked_attention";
-        else if (rotary) chunked[at] = (*rotary)[at] == 1;
-        else chunked[at] = interval == 0 || (i + 1) % interval != 0;
+        if (types)
+            chunked[at] = (*types)[at] == "chunked_attention";
+        else if (rotary)
+            chunked[at] = (*rotary)[at] == 1;
+        else
+            chunked[at] = interval == 0 || (i + 1) % interval != 0;
     }
     return chunked;
 }
@@ -62,7 +66,7 @@ Architecture read_llama4(Fields& f)
     experts.shared_width = width;
     auto const moe = moe_ffn(b.hidden, experts);
     auto const full = softmax_attention(heads, {bias, bias});
-    t.ignore("use_qk_norm");           // has no weights here
+    t.ignore("use_qk_norm"); // has no weights here
     t.ignore("model_type");
     t.ignore("intermediate_size_mlp"); // unused where every layer is MoE
 
@@ -102,11 +106,11 @@ Architecture read_step3(Fields& f)
     b.tied = t.flag_or("tie_word_embeddings", f.flag_or("tie_word_embeddings", false));
     if (b.heads % b.kv_heads != 0)
         t.reject("num_attention_groups", fmt::format("does not divide num_attention_heads = {} (every group has the "
-                                                     "same number of heads); correct one of them", b.heads));
+                                                     "same number of heads); correct one of them",
+                                                     b.heads));
     auto const attention = read_factorised_attention(t, b);
     auto const is_moe = t.layer_set("moe_layers_enum", b.layers);
-    if (!is_moe)
-        t.reject("moe_layers_enum", "is missing (it names the MoE layers); write it as \"4,5,6\"");
+    if (!is_moe) t.reject("moe_layers_enum", "is missing (it names the MoE layers); write it as \"4,5,6\"");
     auto experts = read_experts(t, {"moe_num_experts"}, {"moe_top_k"}, t.size("moe_intermediate_size"));
     experts.shared_width = t.size("share_expert_dim");
     auto const moe = moe_ffn(b.hidden, experts);

@@ -37,7 +37,8 @@ Architecture read_ernie45_moe(Fields& f)
     int const every = f.size_or("moe_layer_interval", 1);
     if (first > last)
         f.reject("moe_layer_start_index", fmt::format("is beyond the last MoE layer, {} (no layer would be MoE); lower "
-                                                      "it", last));
+                                                      "it",
+                                                      last));
     f.ignore("intermediate_size"); // unused where no layer is dense
 
     auto model = empty_decoder(b);
@@ -72,10 +73,12 @@ Architecture read_hunyuan(Fields& f)
         auto const at = static_cast<std::size_t>(i);
         if (top_k[at] == 0)
             f.reject("moe_topk", fmt::format("gives layer {} no expert (every layer of this family is MoE); write how "
-                                             "many a token visits", i));
+                                             "many a token visits",
+                                             i));
         if (expert_width[at] == 0)
             f.reject("moe_intermediate_size", fmt::format("gives layer {} experts of no width (every layer of this "
-                                                          "family is MoE); write their inner width", i));
+                                                          "family is MoE); write their inner width",
+                                                          i));
         check_top_k(f, "moe_topk", top_k[at], "num_experts", experts);
         Experts e;
         e.count = experts;
@@ -96,8 +99,8 @@ Architecture read_minimax_01(Fields& f)
     auto const kinds = f.whole_per_layer("attn_type_list", b.layers, {0, 1});
     if (!kinds)
         f.reject("attn_type_list", "is missing (it says which layers are linear); take the published config.json");
-    auto const experts = read_experts(f, {"num_local_experts", "num_experts"}, {"num_experts_per_tok"},
-                                      f.size("intermediate_size"));
+    auto const experts =
+        read_experts(f, {"num_local_experts", "num_experts"}, {"num_experts_per_tok"}, f.size("intermediate_size"));
     auto const shared = f.counts_per_layer("shared_intermediate_size", b.layers, 0);
     auto softmax = softmax_attention(heads);
     softmax.window = f.optional_size("sliding_window");
@@ -126,10 +129,12 @@ Architecture read_dbrx(Fields& f)
     b.tied = f.flag_or("tie_word_embeddings", false);
     if (b.heads % b.kv_heads != 0)
         attention.reject("kv_n_heads", fmt::format("does not divide n_heads = {} (every key-value head serves the same "
-                                                   "number of query heads); correct one of them", b.heads));
+                                                   "number of query heads); correct one of them",
+                                                   b.heads));
     if (b.hidden % b.heads != 0)
         f.reject("d_model", fmt::format("is not a multiple of n_heads = {} (heads share it evenly); correct one of "
-                                        "them", b.heads));
+                                        "them",
+                                        b.heads));
     auto const experts = read_experts(ffn, {"moe_num_experts"}, {"moe_top_k"}, ffn.size("ffn_hidden_size"));
 
     auto model = empty_decoder(b);
@@ -143,10 +148,12 @@ Architecture read_dbrx(Fields& f)
 
 std::vector<HfReader> const& own_name_readers()
 {
-    static std::vector<HfReader> const readers{
-        {"dbrx", read_dbrx},           {"ernie4_5_moe", read_ernie45_moe},
-        {"hunyuan", read_hunyuan},     {"hunyuan_v1_moe", read_hunyuan},
-        {"minimax_m1", read_minimax_01}, {"minimax_text_01", read_minimax_01}};
+    static std::vector<HfReader> const readers{{"dbrx", read_dbrx},
+                                               {"ernie4_5_moe", read_ernie45_moe},
+                                               {"hunyuan", read_hunyuan},
+                                               {"hunyuan_v1_moe", read_hunyuan},
+                                               {"minimax_m1", read_minimax_01},
+                                               {"minimax_text_01", read_minimax_01}};
     return readers;
 }
 

@@ -30,8 +30,8 @@ Architecture assemble(Fields& f, QwenSizes const& s, std::vector<Attention> cons
                                 {"num_experts_per_tok", "experts_per_token"}, f.size("moe_intermediate_size"));
     experts.shared_width = f.count_or("shared_expert_intermediate_size", 0);
     auto const moe = moe_ffn(b.hidden, experts, {.shared_gate = experts.shared_width > 0});
-    auto const dense_only = f.layer_set("mlp_only_layers", b.layers)
-                                .value_or(std::vector<bool>(static_cast<std::size_t>(b.layers)));
+    auto const dense_only =
+        f.layer_set("mlp_only_layers", b.layers).value_or(std::vector<bool>(static_cast<std::size_t>(b.layers)));
     int const step = f.size_or("decoder_sparse_step", 1);
     f.ignore("intermediate_size"); // unused where no layer is dense
 
@@ -91,9 +91,10 @@ Attention read_delta_net(Fields& f, int hidden)
     s.value_dim = f.size("linear_value_head_dim");
     s.conv_width = f.size("linear_conv_kernel_dim");
     if (s.value_heads % s.key_heads != 0)
-        f.reject("linear_num_key_heads", fmt::format("does not divide linear_num_value_heads = {} (every key head serves "
-                                                     "the same number of value heads); correct one of them",
-                                                     s.value_heads));
+        f.reject("linear_num_key_heads",
+                 fmt::format("does not divide linear_num_value_heads = {} (every key head serves "
+                             "the same number of value heads); correct one of them",
+                             s.value_heads));
     return gated_delta_net(hidden, s);
 }
 

@@ -18,12 +18,12 @@ struct HfReader {
     Architecture (*read)(Fields&);
 };
 
-std::vector<HfReader> const& dense_readers();       // hf_dense.cpp: llama, gpt2 and relatives
-std::vector<HfReader> const& mixtral_readers();     // hf_mixtral.cpp: intermediate_size is the expert width
-std::vector<HfReader> const& qwen_moe_readers();    // hf_qwen_moe.cpp
-std::vector<HfReader> const& deepseek_readers();    // hf_deepseek.cpp: leading dense layers, shared experts, MTP
-std::vector<HfReader> const& own_name_readers();    // hf_own_names.cpp: ernie, hunyuan, minimax, dbrx
-std::vector<HfReader> const& multimodal_readers();  // hf_multimodal.cpp: llama4, step3_vl
+std::vector<HfReader> const& dense_readers();      // hf_dense.cpp: llama, gpt2 and relatives
+std::vector<HfReader> const& mixtral_readers();    // hf_mixtral.cpp: intermediate_size is the expert width
+std::vector<HfReader> const& qwen_moe_readers();   // hf_qwen_moe.cpp
+std::vector<HfReader> const& deepseek_readers();   // hf_deepseek.cpp: leading dense layers, shared experts, MTP
+std::vector<HfReader> const& own_name_readers();   // hf_own_names.cpp: ernie, hunyuan, minimax, dbrx
+std::vector<HfReader> const& multimodal_readers(); // hf_multimodal.cpp: llama4, step3_vl
 
 // Shared by the readers (hf_common.cpp).
 

@@ -110,7 +110,8 @@ public:
         auto const [entry, fresh] = object.try_emplace(key);
         if (!fresh)
             fail(fmt::format("{} stands twice in one object, first in line {} (readers disagree which one counts); "
-                             "remove one", json_quoted(key), entry->second.line));
+                             "remove one",
+                             json_quoted(key), entry->second.line));
         slot_ = &entry->second;
         slot_->line = cursor_.line();
         return true;
@@ -123,7 +124,8 @@ public:
         if (auto const column = what.find("column "); column != std::string::npos)
             if (auto const end = what.find(": ", column); end != std::string::npos) what.erase(0, end + 2);
         fail(fmt::format("not valid JSON: {} (the rest of the file cannot be trusted); correct it or fetch the file "
-                         "again", shortened(what, 200)));
+                         "again",
+                         shortened(what, 200)));
     }
 
 private:

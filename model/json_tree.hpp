@@ -29,7 +29,7 @@ struct JsonValue {
 
 constexpr std::size_t max_json_bytes = 16 << 20;
 constexpr int max_json_depth = 100;
-constexpr int max_json_values = 1'000'000;
+constexpr int max_json_values = 100'000;
 
 /// Strict JSON: no duplicate keys, no NaN, no comments, no NUL bytes, nothing after the value; limits as above.
 /// @throws InputError as `label:line: ...`

@@ -84,11 +84,11 @@ Attention gated_delta_net(int hidden, DeltaNetSizes const& s)
     a.qk_dim = s.key_dim;
     a.v_dim = s.value_dim;
     double const h = hidden, keys = 1.0 * s.key_heads * s.key_dim, values = 1.0 * s.value_heads * s.value_dim;
-    add_matrix(a, h * (2 * keys + 2 * values));                // q, k, v and the output gate
-    add_matrix(a, h * 2 * s.value_heads);                      // decay and writing strength, one number a head
-    add_matrix(a, (2 * keys + values) * s.conv_width);         // depthwise, two FLOPs a weight as well
+    add_matrix(a, h * (2 * keys + 2 * values));        // q, k, v and the output gate
+    add_matrix(a, h * 2 * s.value_heads);              // decay and writing strength, one number a head
+    add_matrix(a, (2 * keys + values) * s.conv_width); // depthwise, two FLOPs a weight as well
     add_matrix(a, values * h);
-    add_vectors(a, 2.0 * s.value_heads + s.value_dim);         // decay constants, time bias, output norm
+    add_vectors(a, 2.0 * s.value_heads + s.value_dim); // decay constants, time bias, output norm
     return a;
 }
 

@@ -14,8 +14,8 @@ namespace trainfare {
 struct HeadLayout {
     int hidden = 0;
     int heads = 0;
-    int kv_heads = 0;  // = heads: MHA; 1: MQA; between: GQA
-    int head_dim = 0;  // heads x head_dim need not equal hidden
+    int kv_heads = 0; // = heads: MHA; 1: MQA; between: GQA
+    int head_dim = 0; // heads x head_dim need not equal hidden
 };
 
 struct ProjectionBias {
@@ -56,11 +56,11 @@ FeedForward dense_ffn(int hidden, int width, bool gated = true, bool bias = fals
 
 struct MoeOptions {
     bool gated = true;
-    std::optional<double> router_matrix{};// absent: hidden x experts
-    bool router_bias = false;            // one number an expert (load-balancing correction included)
+    std::optional<double> router_matrix{}; // absent: hidden x experts
+    bool router_bias = false;              // one number an expert (load-balancing correction included)
     bool expert_bias = false;
-    bool shared_gate = false;            // sigmoid gate on the shared expert (Qwen2-MoE): hidden weights
-    int residual_width = 0;              // always-on MLP beside the experts
+    bool shared_gate = false; // sigmoid gate on the shared expert (Qwen2-MoE): hidden weights
+    int residual_width = 0;   // always-on MLP beside the experts
 };
 
 /// Fills Experts.router_parameters as well. DeepSeek-V3: 256 x 3 x 7168 x 2048 = 11.27G routed a layer.

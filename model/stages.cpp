@@ -55,9 +55,11 @@ std::vector<Block> all_blocks(Architecture const& arch, int mtp_layers)
 std::vector<Cost> running_costs(Architecture const& arch, int seq_len, std::vector<Block> const& blocks)
 {
     std::vector<double> costs;
+    costs.reserve(blocks.size());
     for (auto const block : blocks) costs.push_back(block_cost(arch, seq_len, block));
     double const total = std::accumulate(costs.begin(), costs.end(), 0.0);
     std::vector<Cost> sums{0};
+    sums.reserve(blocks.size() + 1);
     for (double const c : costs) sums.push_back(sums.back() + (total > 0 ? std::llround(c / total * 1e6) : 0));
     return sums;
 }
@@ -101,7 +103,7 @@ std::vector<std::size_t> balanced_ends(std::vector<Cost> const& sums, std::size_
     best[0] = 0;
     for (std::size_t s = 1; s <= stages; ++s) {
         std::fill(next.begin(), next.end(), impossible);
-        for (std::size_t end = s; end <= n; ++end)
+        for (std::size_t end = s; end <= n - (stages - s); ++end)
             for (std::size_t start = end; start-- >= s && sums[end] - sums[start] <= bound;) {
                 if (best[start] >= impossible) continue;
                 double const cost = static_cast<double>(sums[end] - sums[start]);

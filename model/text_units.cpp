@@ -76,11 +76,11 @@ std::string_view trimmed(std::string_view text)
     return text;
 }
 
-/// For messages: bounded, and without bytes that would disturb a terminal.
+/// For messages: bounded, and without bytes that would disturb a terminal or break a JSON file.
 std::string quoted(std::string_view text)
 {
     std::string out = "\"";
-    for (char const c : text.substr(0, 40)) out += static_cast<unsigned char>(c) < 32 || c == 127 ? '?' : c;
+    for (char const c : text.substr(0, 40)) out += c >= ' ' && c <= '~' ? c : '?';
     return out + (text.size() > 40 ? "...\"" : "\"");
 }
 

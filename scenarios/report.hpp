@@ -20,6 +20,8 @@ void print_memory(std::ostream&, Result const&);
 std::vector<std::string> not_in_the_price();
 
 std::string to_json(Result const&);
+/// Only the memory of each pipeline rank; needs nothing of a simulation.
+std::string memory_to_json(Result const&);
 std::string comparison_to_json(std::vector<Result> const&);
 /// One header, one row a result: inputs first, then results.
 void write_csv(std::ostream&, std::vector<Result> const&);

@@ -127,6 +127,13 @@ std::string dump(Json const& j) { return j.dump(2, ' ', false, Json::error_handl
 
 std::string to_json(Result const& r) { return dump(to_tree(r)); }
 
+std::string memory_to_json(Result const& r)
+{
+    return dump({{"schema", "trainfare/memory"}, {"version", 1}, {"trainfare", TRAINFARE_VERSION}, {"fits", r.fits},
+                 {"memory_capacity_bytes", r.memory.capacity.value()}, {"memory_bytes", memory(r.memory)},
+                 {"scenario", scenario(r.scenario)}});
+}
+
 std::string comparison_to_json(std::vector<Result> const& results)
 {
     Json list = Json::array();

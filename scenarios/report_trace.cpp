@@ -5,6 +5,7 @@
 // way at once, the second goes to another track of the same stream.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <vector>
 
 #include <fmt/format.h>
@@ -17,7 +18,7 @@ namespace trainfare {
 namespace {
 
 constexpr std::array<char const*, 4> streams{"compute", "exchange", "pipeline", "data parallel"};
-constexpr int lanes_per_stream = 16;
+constexpr int lanes_per_stream = 1000; // room for the track numbers of one stream
 
 int stream_of(Activity a)
 {
@@ -127,13 +128,15 @@ void write_rank(Events& events, Timeline const& timeline, std::uint32_t group_cl
         while (lane < lanes.size() && lanes[lane] > times.start[t]) ++lane;
         if (lane == lanes.size()) lanes.push_back(0);
         lanes[lane] = times.end[t];
-        int const tid = static_cast<int>(stream) * lanes_per_stream + static_cast<int>(std::min<std::size_t>(lane, lanes_per_stream - 1));
+        int const tid = static_cast<int>(stream) * lanes_per_stream + static_cast<int>(lane);
+        // Whole nanoseconds, rounded before subtracting: neighbours that touch must not overlap in print.
+        double const start = std::round(1e9 * times.start[t]), end = std::round(1e9 * times.end[t]);
         events.event(fmt::format(R"("ph":"X","pid":{},"tid":{},"ts":{:.3f},"dur":{:.3f},"name":"{}","cat":"{}","args":{{{}}})", pid, tid,
-                                 1e6 * times.start[t], 1e6 * (times.end[t] - times.start[t]), title(labels[t]), streams[stream],
+                                 1e-3 * start, 1e-3 * (end - start), title(labels[t]), streams[stream],
                                  arguments(timeline.iteration, labels[t])));
     }
     for (std::size_t s = 0; s < streams.size(); ++s)
-        for (std::size_t lane = 0; lane < std::max<std::size_t>(1, busy_until[s].size()) && lane < lanes_per_stream; ++lane)
+        for (std::size_t lane = 0; lane < std::max<std::size_t>(1, busy_until[s].size()); ++lane)
             events.thread(pid, static_cast<int>(s) * lanes_per_stream + static_cast<int>(lane),
                           lane == 0 ? std::string(streams[s]) : fmt::format("{} ({})", streams[s], lane + 1));
 }

@@ -127,8 +127,8 @@ private:
         return out;
     }
 
-    /// Waits inside a slot belong to the slot. Exposed exchange of gradients after the pipeline, or of updated weights before
-    /// it, counts with the optimizer.
+    /// Waits inside a slot belong to the slot. Exposed exchange of gradients after the pipeline, or of updated weights
+    /// before it, counts with the optimizer.
     void wait(CauseSeconds waits, TaskLabel const& until)
     {
         double total = 0;

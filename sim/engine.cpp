@@ -11,6 +11,7 @@
 #include <array>
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <string>
 
 #include <fmt/format.h>
@@ -101,6 +102,18 @@ Successors successors_of(Folded const& f, TaskRow const& row)
     return out;
 }
 
+/// Greatest common divisor of all weights on each link class. Weights and capacity divided by it mean the same constraint, and
+/// routes stay short: every flow that starts walks its whole route.
+std::vector<std::uint32_t> common_weights(Folded const& f)
+{
+    std::vector<std::uint32_t> out(f.link_capacity.size(), 0);
+    for (auto const& flow : f.flows) {
+        for (auto const& use : flow.uses) out[use.link] = std::gcd(out[use.link], use.weight);
+    }
+    for (auto& divisor : out) divisor = std::max(divisor, 1U);
+    return out;
+}
+
 class Executor {
 public:
     Executor(Folded const& folded, TaskRow const& row, std::span<double> start, std::span<double> end)
@@ -149,11 +162,12 @@ private:
         auto* const zone = sg4::create_empty_zone("classes");
         auto* const sink = zone->create_host("sink", 1.0)->seal();
         std::vector<sg4::LinkInRoute> links;
+        auto const divisors = common_weights(f_);
         for (std::size_t i = 0; i < f_.link_capacity.size(); ++i) {
             if (!(f_.link_capacity[i] > 0) || !std::isfinite(f_.link_capacity[i])) {
                 throw InternalError(fmt::format("simulation: link class {} has no capacity, but flows cross it", i));
             }
-            links.emplace_back(zone->create_link(fmt::format("l{}", i), f_.link_capacity[i] * size_scale)->seal());
+            links.emplace_back(zone->create_link(fmt::format("l{}", i), f_.link_capacity[i] / divisors[i] * size_scale)->seal());
         }
         flows_of_channel_.resize(f_.representative.size());
         for (std::uint32_t i = 0; i < f_.flows.size(); ++i) {
@@ -165,7 +179,7 @@ private:
             sources_.push_back(source);
             if (flow.uses.empty()) continue;
             std::vector<sg4::LinkInRoute> route;
-            for (auto const& use : flow.uses) route.insert(route.end(), use.weight, links[use.link]);
+            for (auto const& use : flow.uses) route.insert(route.end(), use.weight / divisors[use.link], links[use.link]);
             zone->add_bypass_route(source->get_netpoint(), sink->get_netpoint(), nullptr, nullptr, route);
         }
         zone->seal();

@@ -16,7 +16,10 @@ Architecture shipped(std::string const& name)
     return read_hf_config(std::string{TRAINFARE_SOURCE_DIR} + "/scenarios/models/" + name + ".json");
 }
 
-double causal_gflop(std::string const& name, int seq_len) { return flops_per_token(shipped(name), seq_len).causal / 1e9; }
+double causal_gflop(std::string const& name, int seq_len)
+{
+    return flops_per_token(shipped(name), seq_len).causal / 1e9;
+}
 
 /// Squared-ReLU decoder with untied tables, as Nemotron (arXiv:2402.16819).
 Architecture nemotron(int layers, HeadLayout const& heads)
@@ -51,7 +54,8 @@ TEST_CASE("without a model card 6N uses the counted active parameters", "[archit
     CHECK(flops_per_token(model, 4096).six_n == 6 * count_parameters(model).active);
 }
 
-TEST_CASE("DeepSeek-V3 has 671.0B parameters, 37.6B active, 36.6B in matrices and an MTP module of 11.6B", "[architecture]")
+TEST_CASE("DeepSeek-V3 has 671.0B parameters, 37.6B active, 36.6B in matrices and an MTP module of 11.6B",
+          "[architecture]")
 {
     auto const c = count_parameters(shipped("deepseek-v3"));
     CHECK(c.total / 1e9 == Approx(671.026).epsilon(1e-6));

@@ -19,7 +19,8 @@ TEST_CASE("every precision is spelt like its enumerator and reads back", "[dtype
 TEST_CASE("every element type is spelt like its enumerator and reads back", "[dtype]")
 {
     CHECK(name(DType::bf16) == "bf16");
-    for (auto const t : {DType::fp32, DType::fp16, DType::bf16, DType::fp8, DType::fp4}) CHECK(dtype_from(name(t)) == t);
+    for (auto const t : {DType::fp32, DType::fp16, DType::bf16, DType::fp8, DType::fp4})
+        CHECK(dtype_from(name(t)) == t);
 }
 
 TEST_CASE("a name that is no format is refused, not guessed", "[dtype]")

@@ -30,8 +30,10 @@ std::vector<std::vector<std::string>> index_rows()
     while (std::getline(in, line)) {
         std::vector<std::string> cells(1);
         for (char const c : line) {
-            if (c == ',') cells.emplace_back();
-            else cells.back() += c;
+            if (c == ',')
+                cells.emplace_back();
+            else
+                cells.back() += c;
         }
         rows.push_back(cells);
     }
@@ -40,7 +42,8 @@ std::vector<std::vector<std::string>> index_rows()
 
 int moe_layers(Architecture const& model)
 {
-    return static_cast<int>(std::count_if(model.layers.begin(), model.layers.end(), [](auto const& l) { return l.is_moe(); }));
+    return static_cast<int>(
+        std::count_if(model.layers.begin(), model.layers.end(), [](auto const& l) { return l.is_moe(); }));
 }
 
 std::string error_of(std::string const& path)
@@ -73,13 +76,24 @@ TEST_CASE("all shipped models count what INDEX.csv says, to three decimals of a 
 
 TEST_CASE("18 models count exactly as many parameters as their released weights", "[hf_config]")
 {
-    std::map<std::string, double> const released{
-        {"gpt2", 124439808}, {"llama-3.1-8b", 8030261248}, {"llama-3.1-70b", 70553706496},
-        {"llama-3.1-405b", 405853388800}, {"llama-2-70b", 68976648192}, {"mixtral-8x7b", 46702792704},
-        {"qwen2.5-72b", 72706203648}, {"qwen3-30b-a3b", 30532122624}, {"qwen3-235b-a22b", 235093634560},
-        {"gemma-2-27b", 27227128320}, {"yi-34b", 34388917248}, {"baichuan2-13b", 13896668160},
-        {"gpt-oss-120b", 116829156672}, {"gpt-oss-20b", 20914757184}, {"olmoe-1b-7b", 6919161856},
-        {"phi-3.5-moe", 41873153344}, {"deepseek-v2-lite", 15706484224}, {"dbrx", 131596523520}};
+    std::map<std::string, double> const released{{"gpt2", 124439808},
+                                                 {"llama-3.1-8b", 8030261248},
+                                                 {"llama-3.1-70b", 70553706496},
+                                                 {"llama-3.1-405b", 405853388800},
+                                                 {"llama-2-70b", 68976648192},
+                                                 {"mixtral-8x7b", 46702792704},
+                                                 {"qwen2.5-72b", 72706203648},
+                                                 {"qwen3-30b-a3b", 30532122624},
+                                                 {"qwen3-235b-a22b", 235093634560},
+                                                 {"gemma-2-27b", 27227128320},
+                                                 {"yi-34b", 34388917248},
+                                                 {"baichuan2-13b", 13896668160},
+                                                 {"gpt-oss-120b", 116829156672},
+                                                 {"gpt-oss-20b", 20914757184},
+                                                 {"olmoe-1b-7b", 6919161856},
+                                                 {"phi-3.5-moe", 41873153344},
+                                                 {"deepseek-v2-lite", 15706484224},
+                                                 {"dbrx", 131596523520}};
     for (auto const& [model, parameters] : released) {
         INFO(model);
         CHECK(count_parameters(shipped(model)).total == parameters);

@@ -83,8 +83,9 @@ TEST_CASE("trailing text after the value is refused with its line", "[json_tree]
 
 TEST_CASE("a duplicate key is refused and the first one's line is told", "[json_tree]")
 {
-    CHECK(error_of("{\n \"a\": 1,\n \"b\": 2,\n \"a\": 1\n}") ==
-          "x.json:4: \"a\" stands twice in one object, first in line 2 (readers disagree which one counts); remove one");
+    CHECK(
+        error_of("{\n \"a\": 1,\n \"b\": 2,\n \"a\": 1\n}") ==
+        "x.json:4: \"a\" stands twice in one object, first in line 2 (readers disagree which one counts); remove one");
     CHECK(error_of("{\"a\": {\"a\": 1}}") == "no error");
 }
 
@@ -103,7 +104,7 @@ TEST_CASE("100 levels of nesting are read, 101 are refused", "[json_tree]")
 
 TEST_CASE("a text of many values or many bytes is refused", "[json_tree]")
 {
-    CHECK_THAT(error_of("[" + repeated("0,", 1'000'001) + "0]"), Catch::Contains("more than 1000000 values"));
+    CHECK_THAT(error_of("[" + repeated("0,", 100'001) + "0]"), Catch::Contains("more than 100000 values"));
     CHECK_THAT(error_of(std::string(max_json_bytes + 1, ' ')), Catch::StartsWith("x.json: 16777217 bytes"));
 }
 

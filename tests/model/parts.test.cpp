@@ -31,7 +31,8 @@ TEST_CASE("latent attention of DeepSeek-V3 has 187.1M matrix weights a layer", "
     auto const a = latent_attention(7168, 128, 128, {1536, 512, 128, 64});
     CHECK(a.kind == AttentionKind::mla);
     CHECK(a.qk_dim == 192);
-    CHECK(a.matrix_parameters == 7168.0 * 1536 + 1536.0 * 128 * 192 + 7168.0 * 576 + 512.0 * 128 * 256 + 128.0 * 128 * 7168);
+    CHECK(a.matrix_parameters ==
+          7168.0 * 1536 + 1536.0 * 128 * 192 + 7168.0 * 576 + 512.0 * 128 * 256 + 128.0 * 128 * 7168);
     CHECK(a.matrix_parameters == Approx(187.1e6).epsilon(1e-3));
     CHECK(a.parameters - a.matrix_parameters == 1536 + 512);
 }
@@ -55,7 +56,8 @@ TEST_CASE("attention without its own keys and values loses exactly those project
 TEST_CASE("a MoE layer of DeepSeek-V3 holds 256 experts and uses 8 and the shared one", "[parts]")
 {
     double const expert = 3.0 * 7168 * 2048, router = 7168.0 * 256;
-    auto const f = moe_ffn(7168, {.count = 256, .top_k = 8, .width = 2048, .shared_width = 2048}, {.router_bias = true});
+    auto const f =
+        moe_ffn(7168, {.count = 256, .top_k = 8, .width = 2048, .shared_width = 2048}, {.router_bias = true});
     CHECK(f.expert_parameters == 256 * expert);
     CHECK(f.parameters == 257 * expert + router + 256);
     CHECK(f.active_parameters == 9 * expert + router + 256);

@@ -129,6 +129,7 @@ TEST_CASE("text that is no quantity at all is refused without disturbing the ter
     CHECK(bandwidth_message("fast") == "\"fast\" is not a bandwidth (it must begin with a number); write \"400 Gb/s\"");
     CHECK(bandwidth_message(std::string_view{"4\0GB/s", 6}).starts_with("\"4?GB/s\" is not a bandwidth"));
     CHECK(bandwidth_message("\x1b[31m4 GB/s").starts_with("\"?[31m4 GB/s\" is not"));
+    CHECK(bandwidth_message("4 \xff\xfe/s").starts_with("\"4 \?\?/s\" is not"));
     CHECK(bandwidth_message(std::string(1000000, '9')).size() < 120);
 }
 

@@ -76,6 +76,36 @@ TEST_CASE("links without flows are left out of a folding")
     CHECK(unfolded(p).link_capacity.size() == 16);
 }
 
+TEST_CASE("leaf links that cannot bind are left out, oversubscribed ones are kept")
+{
+    // 16 nodes under leaves of 3: rings cross leaves at uneven places, which matters only if a leaf can bind.
+    synthetic::Shape shape{.gpus = 128, .group_gpus = 16, .pipeline = 2, .nodes_per_leaf = 3, .rings = true};
+    auto const count_leaf_links = [](Problem const& problem, Folded const& folded) {
+        std::size_t n = 0;
+        for (std::size_t i = 0; i < problem.links.size(); ++i) {
+            n += problem.links[i].kind >= LinkKind::leaf_up && folded.class_of_link[i] != no_class;
+        }
+        return n;
+    };
+    auto const full_rate = synthetic::make(shape);
+    auto const folded = fold(full_rate);
+    CHECK(count_leaf_links(full_rate, folded) == 0);
+    CHECK(count_leaf_links(full_rate, unfolded(full_rate)) == 96); // 6 leaves of 8 rails, up and down
+    CHECK(folded.representative.size() == 2);
+    CHECK(check_fold(folded).empty());
+
+    shape.oversubscription = 1.5;
+    auto const oversubscribed = synthetic::make(shape);
+    auto const kept = fold(oversubscribed);
+    CHECK(count_leaf_links(oversubscribed, kept) == 96);
+    CHECK(kept.representative.size() > 2);
+    CHECK(check_fold(kept).empty());
+
+    auto wrong = folded; // as if an oversubscribed leaf had been left out
+    wrong.problem = &oversubscribed;
+    CHECK_FALSE(check_fold(wrong).empty());
+}
+
 TEST_CASE("a uniform cluster folds to one group class a pipeline rank, whatever its size")
 {
     synthetic::Shape shape;
