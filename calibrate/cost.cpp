@@ -168,50 +168,68 @@ CostModel::Rate CostModel::class_rate(Op const& op, std::string_view key, bool w
     return rate;
 }
 
+CostModel::Rate CostModel::finish(double rate, double spread, Quality quality, OpRow const& row, double undo,
+                                  std::string const& how, bool words) const
+{
+    Rate result{rate / undo, spread, quality, row.source, {}};
+    if (quality == Quality::interpolated) result.spread = std::max(spread, interpolated_spread);
+    if (quality == Quality::extrapolated) result.spread = std::max(spread, extrapolated_spread);
+    bool const donated = row.accelerator != gpu_.key;
+    if (donated) result.spread = hypot_spread(result.spread, donor_spread);
+    if (words)
+        result.words = fmt::format("{}: {:.4g} TFLOP/s ({}, {}{})", how, result.value / 1e12, name(quality), row.place.text(),
+                                   donated ? "; row of " + row.accelerator + ", same die" : "");
+    return result;
+}
+
+/// What a row timed beside communication says about the kernel alone: its own factors are taken out again.
+double CostModel::beside_factor(OpRow const& row) const
+{
+    if (row.comm_sms == 0 || !gpu_.sms) return 1;
+    return contention_.matrix * (*gpu_.sms - row.comm_sms) / *gpu_.sms;
+}
+
+CostModel::Rate CostModel::attention_rate(Op const& op, bool words) const
+{
+    // Same head widths and mask; nearest in sequence length, then in heads x batch (how full the chip is).
+    double best = std::numeric_limits<double>::infinity();
+    std::vector<OpRow const*> rows;
+    for (auto const* row : rows_) {
+        if (row->kind != op.kind || !serves(row->precision, op.precision) || !pass_serves(row->pass, op.pass)) continue;
+        if (row->qk_dim != op.qk_dim || row->v_dim != op.v_dim || !row->causal || row->seq == 0) continue;
+        double const parallel = double(std::max(row->batch, 1L)) * std::max(row->heads, 1);
+        double const d = std::abs(log_ratio(double(row->seq), double(op.seq))) +
+                         0.5 * std::abs(log_ratio(parallel, double(op.batch) * op.heads)) + (row->comm_sms > 0 ? 1e-6 : 0);
+        if (d < best - 1e-9) best = d, rows.clear();
+        if (d < best + 1e-9) rows.push_back(row);
+    }
+    if (rows.empty()) return class_rate(op, quantity(op), words);
+    for (auto const* row : rows) // a curve over m has no meaning here: rows of one shape differ in nothing but the run
+        if (row->m != rows.front()->m) return class_rate(op, quantity(op), words);
+    auto const merged = curve(rows).front();
+    auto const quality = best < 1e-3 ? Quality::exact : best < std::log(4.0) ? Quality::interpolated : Quality::extrapolated;
+    return finish(std::exp(merged.log_rate), merged.spread, quality, *rows.back(), beside_factor(*rows.front()),
+                  fmt::format("timed {} for {}", rows.front()->comm_sms > 0 ? "beside communication" : "alone", shape_words(op)), words);
+}
+
 CostModel::Rate CostModel::matrix_rate(Op const& op, bool words) const
 {
-    bool const attention = op.kind == OpKind::attention;
-    std::vector<OpRow const*> exact, beside;                // alone on the chip; beside communication
+    if (op.kind == OpKind::attention) return attention_rate(op, words);
+    std::vector<OpRow const*> alone, beside;
     std::map<std::tuple<long, long, int>, std::vector<OpRow const*>> shapes;
     for (auto const* row : rows_) {
         if (row->kind != op.kind || !serves(row->precision, op.precision) || !pass_serves(row->pass, op.pass)) continue;
-        if (attention) {
-            bool const same = row->qk_dim == op.qk_dim && row->v_dim == op.v_dim && row->seq == op.seq && row->causal;
-            if (same) (row->comm_sms > 0 ? beside : exact).push_back(row);
-        } else if (row->m > 0 && row->n > 0) {
-            if (same_shape(*row, op)) (row->comm_sms > 0 ? beside : exact).push_back(row);
-            if (row->comm_sms == 0) shapes[{row->n, row->k, row->groups}].push_back(row);
-        }
+        if (row->m == 0 || row->n == 0) continue;
+        if (same_shape(*row, op)) (row->comm_sms > 0 ? beside : alone).push_back(row);
+        if (row->comm_sms == 0) shapes[{row->n, row->k, row->groups}].push_back(row);
     }
-    auto donated = [&](OpRow const* row) { return row->accelerator != gpu_.key; };
-    auto finish = [&](Read r, OpRow const* row, double undo, std::string const& how) {
-        Rate rate{r.rate / undo, r.spread, r.quality, r.source, {}};
-        if (r.quality != Quality::exact)
-            rate.spread = std::max(rate.spread, r.quality == Quality::interpolated ? interpolated_spread : extrapolated_spread);
-        if (donated(row)) rate.spread = hypot_spread(rate.spread, donor_spread);
-        if (words)
-            rate.words = fmt::format("{}: {:.4g} TFLOP/s ({}, {}{})", how, rate.value / 1e12, name(r.quality), row->place.text(),
-                                     donated(row) ? "; row of " + row->accelerator + ", same die" : "");
-        return rate;
-    };
-    // Rows timed beside communication serve only where nothing was timed alone: their own factor is taken out again.
-    for (bool const alone : {true, false}) {
-        auto& rows = alone ? exact : beside;
-        if (rows.empty()) continue;
-        double undo = 1;
-        if (!alone && gpu_.sms) undo = contention_.matrix * (*gpu_.sms - rows.front()->comm_sms) / *gpu_.sms;
-        if (attention) {
-            for (auto const* row : rows) // one curve: attention rows of a shape differ in nothing but the run
-                if (row->m != rows.front()->m) return class_rate(op, quantity(op), words);
-        }
-        auto const points = curve(rows);
-        auto const r = attention ? Read{std::exp(points.front().log_rate), points.front().spread, Quality::exact, points.front().source}
-                                 : read(points, double(op.m));
-        return finish(r, rows.back(), undo,
-                      fmt::format("{} {}{}", alone ? "timed alone" : "timed beside communication", shape_words(op),
-                                  alone ? "" : fmt::format(", / {:.3f} for what ran beside it", undo)));
+    for (auto const* rows : {&alone, &beside}) { // rows timed beside communication serve where nothing was timed alone
+        if (rows->empty()) continue;
+        auto const r = read(curve(*rows), double(op.m));
+        return finish(r.rate, r.spread, r.quality, *rows->back(), beside_factor(*rows->front()),
+                      fmt::format("timed {} {}", rows == &alone ? "alone" : "beside communication", shape_words(op)), words);
     }
-    if (attention || shapes.empty()) return class_rate(op, quantity(op), words);
+    if (shapes.empty()) return class_rate(op, quantity(op), words);
 
     // Nearest shapes by distance in log(n), log(k), log(groups): efficiency of big products varies slowly with shape.
     std::vector<std::pair<double, std::vector<OpRow const*> const*>> near;
@@ -226,19 +244,14 @@ CostModel::Rate CostModel::matrix_rate(Op const& op, bool words) const
     });
     near.resize(std::min<std::size_t>(near.size(), 3));
     double weight = 0, sum = 0;
-    Read r;
     for (auto const& [distance, rows] : near) {
-        auto const one = read(curve(*rows), double(op.m));
         double const w = 1 / (0.1 + distance);
-        sum += w * std::log(one.rate), weight += w;
-        r.source = r.source < 0 ? one.source : r.source;
+        sum += w * std::log(read(curve(*rows), double(op.m)).rate), weight += w;
     }
-    r.rate = std::exp(sum / weight);
-    r.quality = near.front().first < std::log(4.0) ? Quality::interpolated : Quality::extrapolated;
-    r.spread = r.quality == Quality::interpolated ? interpolated_spread : extrapolated_spread;
-    auto const* first = near.front().second->front();
-    return finish(r, first, 1,
-                  fmt::format("nearest {} shapes to {} (first n={} k={})", near.size(), shape_words(op), first->n, first->k));
+    auto const quality = near.front().first < std::log(4.0) ? Quality::interpolated : Quality::extrapolated;
+    auto const& first = *near.front().second->front();
+    return finish(std::exp(sum / weight), 0, quality, first, 1,
+                  fmt::format("nearest {} shapes to {} (first n={} k={})", near.size(), shape_words(op), first.n, first.k), words);
 }
 
 Cost CostModel::price(Op const& op, Conditions conditions, bool words) const
@@ -253,18 +266,16 @@ Cost CostModel::price(Op const& op, Conditions conditions, bool words) const
                                              "measure it, or drop --strict", name(op.kind), op.name, shape_words(op), gpu_.key));
     double seconds = 0;
     if (matrix) {
-        double share = 1, contention = 1;
-        if (conditions.comm_sms > 0 && gpu_.sms) {
-            share = double(*gpu_.sms - conditions.comm_sms) / *gpu_.sms;
-            contention = contention_.matrix;
-        }
+        double const contention = contention_.matrix;
+        double share = 1;
+        if (conditions.comm_sms > 0 && gpu_.sms) share = double(*gpu_.sms - conditions.comm_sms) / *gpu_.sms;
         double const rated = op.flops.value() / (rate.value * share * contention * what_if_.flops);
         double const floor = op.bytes.value() / (gpu_.memory_bandwidth.value() * what_if_.hbm);
         seconds = std::max(rated, floor);
-        if (words && conditions.comm_sms > 0)
-            rate.words += fmt::format("\nx {:.3f} of the SMs x {:.3f} contention ({} kernels timed both ways)", share, contention,
-                                      contention_.matrix_pairs);
-        if (conditions.comm_sms > 0) rate.spread = hypot_spread(rate.spread, contention_.matrix_spread);
+        if (words)
+            rate.words += fmt::format("\nx {:.3f} of the SMs x {:.3f} in a training step ({} kernels timed both ways)", share,
+                                      contention, contention_.matrix_pairs);
+        rate.spread = hypot_spread(rate.spread, contention_.matrix_spread);
     } else {
         seconds = op.bytes.value() / (rate.value * what_if_.hbm);
     }

@@ -21,10 +21,10 @@ namespace trainfare {
 enum class Quality { exact, interpolated, extrapolated, class_rate };
 std::string_view name(Quality);
 
-/// What runs beside an operation. Two factors, not one (DESIGN s3.3): SMs lost to communication kernels, and contention for
-/// power, L2 and HBM beyond that.
+/// What of the chip an operation has. A training step slows a benchmarked kernel by two factors, not one: the SMs that
+/// communication kernels hold, and what sustained load costs beyond that (Contention::matrix).
 struct Conditions {
-    int comm_sms = 0;      // SMs held by communication while it overlaps; 0: alone on the chip
+    int comm_sms = 0;      // SMs set aside for communication; 0: the whole chip computes
     friend bool operator==(Conditions const&, Conditions const&) = default;
 };
 
@@ -43,9 +43,12 @@ struct WhatIf {
     WhatIf() { by_class.fill(1); }
 };
 
-/// Factors that two sets of published timings of the same thing imply: alone on the chip, and beside the other traffic.
+/// Factors that two sets of published timings of the same thing imply: in a benchmark of its own, and in a training step.
+///
+/// matrix: clocks fall under sustained load, and L2 and HBM are shared. DeepSeek's layer trace over DeepGEMM's benchmarks gives about
+/// 0.88 on H800; the sustained clock alone explains 1,600 / 1,830 MHz = 0.87 (FlashMLA, deep-dive of 2025-04: "throttles to ~1600 MHz").
 struct Contention {
-    double matrix = 1;        // rate of matrix products beside communication, beyond the SMs lost; <= 1
+    double matrix = 1;        // rate of matrix products in a step, beyond the SMs lost; <= 1
     double matrix_spread = 0;
     double exchange = 1;      // time of dispatch and combine beside compute, over alone; >= 1
     double exchange_spread = 0;
@@ -80,6 +83,10 @@ private:
         std::string words;    // explain() only
     };
     [[nodiscard]] Rate matrix_rate(Op const&, bool words) const;
+    [[nodiscard]] Rate attention_rate(Op const&, bool words) const;
+    [[nodiscard]] Rate finish(double rate, double spread, Quality, OpRow const&, double undo, std::string const& how,
+                              bool words) const;
+    [[nodiscard]] double beside_factor(OpRow const&) const;
     [[nodiscard]] Rate class_rate(Op const&, std::string_view quantity, bool words) const;
     [[nodiscard]] Cost price(Op const&, Conditions, bool words) const;
     [[nodiscard]] double peak(Precision) const;

@@ -112,7 +112,7 @@ std::string explain_links(Scenario const& s, Tables const& tables)
 std::string explain_contention(Scenario const& s, Tables const& tables)
 {
     auto const c = derive_contention(tables, s.cluster.gpu);
-    return fmt::format("contention: matrix products beside communication keep {:.3f} of the rate that their SMs would give "
+    return fmt::format("contention: matrix products in a training step keep {:.3f} of the rate that they have in a benchmark of their own on as many SMs "
                        "(+- {:.0f} %, {} kernels timed alone and in the published layer trace)\n"
                        "  expert exchanges beside compute take {:.3f} x the time of the same exchange alone (+- {:.0f} %, {} pairs: "
                        "trace over benchmark)\n",

@@ -2,6 +2,8 @@
 //
 // Scenarios side by side: what differs in the answer, which causes make the difference, and which inputs differ.
 #include <algorithm>
+#include <cmath>
+#include <optional>
 
 #include <fmt/format.h>
 #include <fmt/ostream.h>
@@ -22,7 +24,7 @@ constexpr std::size_t name_width = 30;
 
 struct Line {
     std::string what;
-    double (*value)(Result const&);
+    std::optional<double> (*value)(Result const&); // absent: not known
     std::string (*show)(double);
 };
 
@@ -32,30 +34,37 @@ std::string as_bytes(double v) { return format(Bytes{v}); }
 std::string as_share(double v) { return percent(v); }
 std::string as_count(double v) { return format_count(v); }
 
+using Value = std::optional<double>;
+
+Value energy_mwh(Result const& r)
+{
+    return r.projection.energy_kwh ? Value{r.projection.energy_kwh->value * 1e-3} : std::nullopt;
+}
+
 std::vector<Line> const& lines()
 {
     static std::vector<Line> const all{
-        {"step, s", [](Result const& r) { return r.projection.step_time_s.value; }, as_number},
-        {"training, days", [](Result const& r) { return r.projection.days.value; }, as_number},
-        {"GPU-hours", [](Result const& r) { return r.projection.gpu_hours.value; }, as_count},
-        {"energy, MWh", [](Result const& r) { return r.projection.energy_kwh ? r.projection.energy_kwh->value * 1e-3 : 0; }, as_number},
-        {"cost, low", [](Result const& r) { return r.projection.cost_usd.low; }, as_dollars},
-        {"cost", [](Result const& r) { return r.projection.cost_usd.value; }, as_dollars},
-        {"cost, high", [](Result const& r) { return r.projection.cost_usd.high; }, as_dollars},
-        {"USD per GPU-hour", [](Result const& r) { return r.scenario.price.value / units::usd_per_gpu_hour; }, as_number},
-        {"MFU, causal", [](Result const& r) { return r.mfu_causal; }, as_share},
-        {"memory, fullest GPU", [](Result const& r) { return r.memory.fullest().total().value(); }, as_bytes},
-        {"memory, usable", [](Result const& r) { return r.memory.capacity.value(); }, as_bytes},
-        {"NVLink payload, GB/s", [](Result const& r) { return r.scenario.cluster.scale_up / units::GBps; }, as_number},
-        {"NIC payload, GB/s", [](Result const& r) { return r.scenario.cluster.nic / units::GBps; }, as_number},
+        {"step, s", [](Result const& r) -> Value { return r.projection.step_time_s.value; }, as_number},
+        {"training, days", [](Result const& r) -> Value { return r.projection.days.value; }, as_number},
+        {"GPU-hours", [](Result const& r) -> Value { return r.projection.gpu_hours.value; }, as_count},
+        {"energy, MWh", energy_mwh, as_number},
+        {"cost, low", [](Result const& r) -> Value { return r.projection.cost_usd.low; }, as_dollars},
+        {"cost", [](Result const& r) -> Value { return r.projection.cost_usd.value; }, as_dollars},
+        {"cost, high", [](Result const& r) -> Value { return r.projection.cost_usd.high; }, as_dollars},
+        {"USD per GPU-hour", [](Result const& r) -> Value { return r.scenario.price.value / units::usd_per_gpu_hour; }, as_number},
+        {"MFU, causal", [](Result const& r) -> Value { return r.mfu_causal; }, as_share},
+        {"memory, fullest GPU", [](Result const& r) -> Value { return r.memory.fullest().total().value(); }, as_bytes},
+        {"memory, usable", [](Result const& r) -> Value { return r.memory.capacity.value(); }, as_bytes},
+        {"NVLink payload, GB/s", [](Result const& r) -> Value { return r.scenario.cluster.scale_up / units::GBps; }, as_number},
+        {"NIC payload, GB/s", [](Result const& r) -> Value { return r.scenario.cluster.nic / units::GBps; }, as_number},
     };
     return all;
 }
 
-std::string difference(double first, double other)
+std::string difference(Value first, Value other)
 {
     if (first == other) return "=";
-    return first == 0 ? "new" : signed_percent(other / first - 1);
+    return !first || !other || *first == 0 ? "-" : signed_percent(*other / *first - 1);
 }
 
 void header(TextTable& table, Results const& block, std::string const& what)
@@ -80,11 +89,12 @@ void print_block(std::ostream& out, Results const& block)
     }
     table.row(fits);
     for (auto const& line : lines()) {
-        double const first = line.value(*block.front());
-        std::vector<std::string> cells{line.what, line.show(first)};
+        auto const show = [&](Value const& v) { return v ? line.show(*v) : std::string("-"); };
+        auto const first = line.value(*block.front());
+        std::vector<std::string> cells{line.what, show(first)};
         for (std::size_t i = 1; i < block.size(); ++i) {
-            double const value = line.value(*block[i]);
-            cells.push_back(line.show(value));
+            auto const value = line.value(*block[i]);
+            cells.push_back(show(value));
             cells.push_back(difference(first, value));
         }
         table.row(cells);

@@ -45,9 +45,9 @@ void print_headline(std::ostream& out, Result const& r)
     table.row(interval_row("GPU time", p.gpu_hours * 1e-3, "1,000 GPU-hours"));
     if (p.energy_kwh) table.row(interval_row("energy", *p.energy_kwh * 1e-3, fmt::format("MWh (PUE {})", s.cluster.pue)));
     else table.row({"energy", "-", "-", "-", fmt::format("hardware.csv gives no power for {}", s.cluster.gpu.key)});
-    table.row(interval_row("cost", p.cost_usd * 1e-3,
-                           fmt::format("1,000 USD at {} ({} to {})", format(s.price.value), format(s.price.low),
-                                       format(s.price.high))));
+    auto price = fmt::format("1,000 USD at {}", format(s.price.value));
+    if (s.price.low < s.price.high) price += fmt::format(" ({} to {})", format(s.price.low), format(s.price.high));
+    table.row(interval_row("cost", p.cost_usd * 1e-3, price));
     table.print(out);
 }
 
@@ -60,9 +60,10 @@ void print_causes(std::ostream& out, Result const& r)
     table.row({"cause", "s", "share", ""});
     for (std::size_t i = 0; i < r.causes.mean.size(); ++i) {
         auto const cause = static_cast<Cause>(i);
-        table.row({std::string(name(cause)), plain(r.causes.mean[i]), percent(r.causes.mean[i] / step), std::string(description(cause))});
+        if (r.causes.mean[i] == 0) continue;
+        table.row({std::string(name(cause)), fmt::format("{:.3f}", r.causes.mean[i]), percent(r.causes.mean[i] / step), std::string(description(cause))});
     }
-    table.row({"sum", plain(step), "100.0 %", ""});
+    table.row({"sum", fmt::format("{:.3f}", step), "100.0 %", ""});
     table.print(out);
     if (r.causes.exchange_busy > 0)
         fmt::print(out, "  Expert exchanges are busy {} s, {} of that hidden under compute.\n", plain(r.causes.exchange_busy),
@@ -114,9 +115,9 @@ void print_slopes(std::ostream& out, Result const& r)
     if (r.slopes.empty()) return;
     out << "\nWhat more of one resource would bring\n";
     TextTable table{"lrl"};
+    table.row({"", "step", ""});
     for (auto const& s : r.slopes)
         table.row({fmt::format("{} {}", signed_percent(s.change, 0), s.resource), signed_percent(s.step_change), s.words});
-    table.row({"", "step", ""});
     table.print(out);
 }
 

@@ -85,10 +85,17 @@ private:
     bool first_ = true;
 };
 
-std::string arguments(Iteration const& iteration, TaskLabel const& label)
+std::string arguments(Iteration const& iteration, TaskLabel const& label, std::vector<Slot> const& slots)
 {
-    std::string out = fmt::format(R"("slot":{},"kind":"{}","pass":"{}")", label.slot, words(label.slot_kind),
-                                  label.backward ? "backward" : "forward");
+    std::string out = fmt::format(R"("activity":"{}")", words(label.activity));
+    if (label.slot >= 0) {
+        out += fmt::format(R"(,"slot":{},"kind":"{}","pass":"{}")", label.slot, words(label.slot_kind), label.backward ? "backward" : "forward");
+        if (auto const index = static_cast<std::size_t>(label.slot); index < slots.size()) {
+            auto const& slot = slots[index];
+            bool const second = label.backward && slot.kind == SlotKind::overlapped;
+            out += fmt::format(R"(,"micro_batch":{})", second ? slot.backward_micro_batch : slot.micro_batch);
+        }
+    }
     if (label.block >= 0) out += fmt::format(R"(,"block":{})", label.block);
     if (label.activity != Activity::compute || label.segment >= iteration.segments.size()) return out;
     auto const& parts = iteration.segments[label.segment];
@@ -105,7 +112,7 @@ std::string title(TaskLabel const& label)
     return out;
 }
 
-void write_rank(Events& events, Timeline const& timeline, std::uint32_t group_class)
+void write_rank(Events& events, Timeline const& timeline, std::uint32_t group_class, std::vector<Slot> const& slots)
 {
     auto const& problem = timeline.iteration.problem;
     auto const program = problem.groups[timeline.folded.representative[group_class]].program;
@@ -133,7 +140,7 @@ void write_rank(Events& events, Timeline const& timeline, std::uint32_t group_cl
         double const start = std::round(1e9 * times.start[t]), end = std::round(1e9 * times.end[t]);
         events.event(fmt::format(R"("ph":"X","pid":{},"tid":{},"ts":{:.3f},"dur":{:.3f},"name":"{}","cat":"{}","args":{{{}}})", pid, tid,
                                  1e-3 * start, 1e-3 * (end - start), title(labels[t]), streams[stream],
-                                 arguments(timeline.iteration, labels[t])));
+                                 arguments(timeline.iteration, labels[t], slots)));
     }
     for (std::size_t s = 0; s < streams.size(); ++s)
         for (std::size_t lane = 0; lane < std::max<std::size_t>(1, busy_until[s].size()); ++lane)
@@ -149,11 +156,13 @@ void write_trace(std::ostream& out, Result const& r)
     if (r.timeline) {
         Events events{out};
         auto const& problem = r.timeline->iteration.problem;
+        auto const& plan = r.scenario.plan;
+        auto const schedule = make_schedule(plan.schedule, plan.pp, plan.vpp, plan.micro_batches(), plan.overlap_ep);
         for (std::uint32_t program = 0; program < problem.programs.size(); ++program) {
             auto const& representatives = r.timeline->folded.representative;
             for (std::uint32_t c = 0; c < representatives.size(); ++c) {
                 if (problem.groups[representatives[c]].program != program) continue;
-                write_rank(events, *r.timeline, c);
+                write_rank(events, *r.timeline, c, schedule.slots.at(program));
                 break; // one class stands for the rank
             }
         }

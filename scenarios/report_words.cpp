@@ -35,14 +35,6 @@ std::string signed_percent(double change, int digits)
     return zero || change < 0 ? text : "+" + text;
 }
 
-std::vector<StageMemory> by_fullness(MemoryReport const& memory)
-{
-    auto stages = memory.stages;
-    std::stable_sort(stages.begin(), stages.end(),
-                     [](StageMemory const& a, StageMemory const& b) { return a.total() > b.total(); });
-    return stages;
-}
-
 std::string verdict(Result const& r)
 {
     auto const& p = r.projection;
@@ -51,7 +43,7 @@ std::string verdict(Result const& r)
         r.fits ? fmt::format("Fits, {} free on the fullest GPU", format(r.memory.headroom()))
                : fmt::format("DOES NOT FIT: pipeline rank {} needs {} and has {} ({} missing). If it did", fullest.rank,
                              format(fullest.total()), format(r.memory.capacity), format(-r.memory.headroom()));
-    return fmt::format("{}: {} days, {}, {} [{} to {}]. Limited by {}", memory, plain(p.days.value, 3),
+    return fmt::format("{}: {} days, {}, {} [{} to {}]. Limited by {}.", memory, plain(p.days.value, 3),
                        format(p.gpu_hours.value * units::gpu_hour), format(Dollars{p.cost_usd.value}),
                        format(Dollars{p.cost_usd.low}), format(Dollars{p.cost_usd.high}), r.limited_by);
 }

@@ -18,8 +18,6 @@ std::string percent(double share, int digits = 1);
 std::string signed_percent(double change, int digits = 1);
 /// Seconds of a step with four significant digits, without unit: for columns headed "s".
 std::string plain(double value, int significant = 4);
-/// Fullest pipeline rank first; ties by rank.
-std::vector<StageMemory> by_fullness(MemoryReport const&);
 
 constexpr double confidence_level = 0.9; // of every interval
 

@@ -175,6 +175,10 @@ void check_rules(Scenario const& scenario, Setting const& root)
     auto rules = check_plan(scenario.plan, scenario.model, scenario.cluster.gpus);
     auto const more = check_cluster(scenario.cluster);
     rules.insert(rules.end(), more.begin(), more.end());
+    for (std::size_t i = 0; i < scenario.run.phases.size(); ++i)
+        if (auto const from = scenario.run.phases[i].ramp_from; from && *from > scenario.plan.global_batch)
+            rules.push_back(fmt::format("run.phase.{}.ramp_from = {} is more than plan.global_batch = {} (the ramp grows to it); try {}", i,
+                                        *from, scenario.plan.global_batch, std::max(1, scenario.plan.global_batch / 4)));
     std::string all;
     for (auto const& rule : rules) {
         auto place = place_of_rule(root, rule);

@@ -11,7 +11,7 @@ namespace trainfare {
 std::vector<OpUse> op_uses(StepInputs const& in)
 {
     CostModel const costs{*in.tables, in.cluster.gpu, in.strict, in.what_if};
-    bool const overlaps = in.plan.overlap_ep && in.plan.comm_sms > 0;
+    bool const overlaps = in.plan.overlap_ep;
     Conditions const conditions{overlaps ? in.plan.comm_sms : 0};
     double const runs = static_cast<double>(in.plan.micro_batches()) / in.plan.pp; // of one block on an average rank
     // Blocks of equal operations are many; the first of each kind speaks for all, by the names and shapes of its operations.

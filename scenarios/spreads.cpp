@@ -74,6 +74,9 @@ std::vector<SpreadPart> step_spreads(Scenario const& s, StepInputs const& in, Se
     if (in.load_cv > 0)
         add("uneven expert load", s.assumptions.load_cv_spread, s.assumptions.load_source,
             [](StepInputs& i, double f) { i.load_cv *= f; });
+    if (auto const* form = in.tables->rate(gpu.key, in.plan.precision, "model.form")) // acts on the step itself
+        parts.push_back({"model form (closure on the published layer trace)", form->spread, form->spread,
+                         in.tables->sources[static_cast<std::size_t>(form->source)].id});
     std::stable_sort(parts.begin(), parts.end(), [](auto const& a, auto const& b) { return a.step_effect > b.step_effect; });
     return parts;
 }

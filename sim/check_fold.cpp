@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Is a folding sound? Compares members of a class by content, not by colour, so that neither a hash collision nor a bug of the
-// refinement can pass: the partition must be equitable, and its weights must be those of every link. Linear in hops.
+// Is a folding sound? Compares members of a class by content, not by colour, so that neither a hash collision nor a bug
+// of the refinement can pass: the partition must be equitable, and its weights must be those of every link. Linear in
+// hops.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -170,7 +171,8 @@ private:
         for (std::uint32_t i = 0; i < p_.flows.size(); ++i) {
             for (auto const link : p_.flows[i].route) on_link[next[link]++] = i;
         }
-        std::vector<std::vector<LinkUse>> expected(f_.link_capacity.size()); // by link class; LinkUse::link is the flow class
+        std::vector<std::vector<LinkUse>> expected(
+            f_.link_capacity.size()); // by link class; LinkUse::link is the flow class
         for (std::uint32_t c = 0; c < f_.flows.size(); ++c) {
             for (auto const& use : f_.flows[c].uses) {
                 if (use.link >= expected.size()) return violation("flow class {} uses a link that does not exist", c);
@@ -188,14 +190,15 @@ private:
                 continue;
             }
             ++members[c];
-            if (p_.links[i].capacity != f_.link_capacity[c]) violation("link {} and its class {} differ in capacity", i, c);
+            if (p_.links[i].capacity != f_.link_capacity[c])
+                violation("link {} and its class {} differ in capacity", i, c);
             for (auto at = begin[i]; at < begin[i + 1]; ++at) ++count[f_.class_of_flow[on_link[at]]];
             std::uint64_t seen = 0;
             for (auto const& use : expected[c]) {
                 seen += count[use.link];
                 if (count[use.link] != use.weight) {
-                    violation("link {} carries {} flows of class {}, its class {} says {}", i, count[use.link], use.link, c,
-                              use.weight);
+                    violation("link {} carries {} flows of class {}, its class {} says {}", i, count[use.link],
+                              use.link, c, use.weight);
                 }
             }
             if (seen != begin[i + 1] - begin[i]) violation("link {} carries flows that its class {} does not", i, c);

@@ -71,7 +71,7 @@ double pair_seconds(StepModel const& step, std::vector<PricedBlock const*> const
     StageCost stage;
     auto const add = [&](std::vector<PricedBlock const*> const& blocks) {
         stage.chunk_begin.push_back(static_cast<int>(stage.blocks.size()));
-        for (auto const* block : blocks) stage.blocks.push_back({*block, *block, 0, 0});
+        for (auto const* block : blocks) stage.blocks.push_back({*block, 0, 0});
     };
     add(forward), add(backward);
     stage.chunk_begin.push_back(static_cast<int>(stage.blocks.size()));

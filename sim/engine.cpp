@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The only file that knows SimGrid. The task graph stays in flat arrays of our own with dependency counters; SimGrid holds only what is
-// in flight: a Timer for each delay, a host-to-host Comm for each flow class. Written for 3.32 (Debian 12).
+// The only file that knows SimGrid. The task graph stays in flat arrays of our own with dependency counters; SimGrid
+// holds only what is in flight: a Timer for each delay, a host-to-host Comm for each flow class. Written for 3.32
+// (Debian 12).
 //
-// Model CM02 without cross-traffic and without link latency: two flows on one link then get equal shares, like RDMA queue pairs. The
-// defaults would charge 8 % more. Latency is paid as a Timer before the flow, because CM02 would weigh shares by it.
+// Model CM02 without cross-traffic and without link latency: two flows on one link then get equal shares, like RDMA
+// queue pairs. The defaults would charge 8 % more. Latency is paid as a Timer before the flow, because CM02 would weigh
+// shares by it.
 #include "sim/engine.hpp"
 
 #include <algorithm>
@@ -29,7 +31,8 @@ using simgrid::kernel::timer::Timer;
 constexpr std::size_t channels = static_cast<std::size_t>(Channel::count);
 constexpr std::size_t max_live_flows = 20'000; // 3.32 scans its list of live activities once a completion
 constexpr double max_payload = 1e15;           // bytes of one flow; keeps sizes in SimGrid's integers
-/// SimGrid's message sizes are integers: bytes and capacities both grow by this power of two, which leaves times as they are.
+/// SimGrid's message sizes are integers: bytes and capacities both grow by this power of two, which leaves times as
+/// they are.
 constexpr double size_scale = 1024;
 
 struct ChannelFlows {
@@ -61,7 +64,8 @@ Program const& program_of(Folded const& f, std::uint32_t c)
 
 [[noreturn]] void missing_task(std::uint32_t c, std::uint32_t task)
 {
-    throw InternalError(fmt::format("simulation: task {} of group class {} waits for a task that does not exist", task, c));
+    throw InternalError(
+        fmt::format("simulation: task {} of group class {} waits for a task that does not exist", task, c));
 }
 
 /// Calls use(before, after) for every dependency between tasks of the row.
@@ -102,8 +106,8 @@ Successors successors_of(Folded const& f, TaskRow const& row)
     return out;
 }
 
-/// Greatest common divisor of all weights on each link class. Weights and capacity divided by it mean the same constraint, and
-/// routes stay short: every flow that starts walks its whole route.
+/// Greatest common divisor of all weights on each link class. Weights and capacity divided by it mean the same
+/// constraint, and routes stay short: every flow that starts walks its whole route.
 std::vector<std::uint32_t> common_weights(Folded const& f)
 {
     std::vector<std::uint32_t> out(f.link_capacity.size(), 0);
@@ -155,8 +159,9 @@ private:
         std::uint32_t task = 0;
     };
 
-    /// One source host a flow class, one sink for all. The route lists each link once for each flow on it: SimGrid adds the
-    /// repetitions up to a consumption weight. Bypass routes in an Empty zone keep repetitions, and need no table of all pairs.
+    /// One source host a flow class, one sink for all. The route lists each link once for each flow on it: SimGrid adds
+    /// the repetitions up to a consumption weight. Bypass routes in an Empty zone keep repetitions, and need no table
+    /// of all pairs.
     void build_platform()
     {
         auto* const zone = sg4::create_empty_zone("classes");
@@ -167,7 +172,8 @@ private:
             if (!(f_.link_capacity[i] > 0) || !std::isfinite(f_.link_capacity[i])) {
                 throw InternalError(fmt::format("simulation: link class {} has no capacity, but flows cross it", i));
             }
-            links.emplace_back(zone->create_link(fmt::format("l{}", i), f_.link_capacity[i] / divisors[i] * size_scale)->seal());
+            links.emplace_back(
+                zone->create_link(fmt::format("l{}", i), f_.link_capacity[i] / divisors[i] * size_scale)->seal());
         }
         flows_of_channel_.resize(f_.representative.size());
         for (std::uint32_t i = 0; i < f_.flows.size(); ++i) {
@@ -179,7 +185,8 @@ private:
             sources_.push_back(source);
             if (flow.uses.empty()) continue;
             std::vector<sg4::LinkInRoute> route;
-            for (auto const& use : flow.uses) route.insert(route.end(), use.weight / divisors[use.link], links[use.link]);
+            for (auto const& use : flow.uses)
+                route.insert(route.end(), use.weight / divisors[use.link], links[use.link]);
             zone->add_bypass_route(source->get_netpoint(), sink->get_netpoint(), nullptr, nullptr, route);
         }
         zone->seal();
@@ -205,7 +212,8 @@ private:
         auto const delay = task.kind == TaskKind::compute ? task.seconds * slowdown
                            : task.kind == TaskKind::communicate ? task.seconds : 0.0;
         if (!(delay >= 0) || !std::isfinite(delay)) {
-            throw InternalError(fmt::format("simulation: task {} of group class {} takes {} s", id - row_.first[c], c, delay));
+            throw InternalError(
+                fmt::format("simulation: task {} of group class {} takes {} s", id - row_.first[c], c, delay));
         }
         if (delay == 0) return after_delay(id, c, task);
         Timer::set(start_[id] + delay, [this, id, c, &task] {
@@ -234,8 +242,10 @@ private:
     void start_flow(std::uint32_t id, std::uint32_t flow, double bytes)
     {
         if (live_count_ >= max_live_flows) {
-            throw InternalError(fmt::format("simulation: more than {} flow classes in flight at once (the cluster has too little "
-                                            "symmetry); simulate fewer GPUs or fewer defects", max_live_flows));
+            throw InternalError(
+                fmt::format("simulation: more than {} flow classes in flight at once (the cluster has too little "
+                            "symmetry); simulate fewer GPUs or fewer defects",
+                            max_live_flows));
         }
         ++live_count_;
         ++flows_;
@@ -248,7 +258,8 @@ private:
         slot->task = id;
         slot->comm = sg4::Comm::sendto_init();
         slot->comm->set_data(slot);
-        slot->comm->set_payload_size(std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::llround(bytes * size_scale))));
+        slot->comm->set_payload_size(
+            std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::llround(bytes * size_scale))));
         slot->comm->set_source(sources_[flow]);
         slot->comm->set_destination(sink_); // starts it; starting it again would simulate it twice
     }
@@ -279,10 +290,11 @@ private:
         if (undone == done_.end()) return;
         auto const id = static_cast<std::uint32_t>(undone - done_.begin());
         auto const c = row_.class_of(id);
-        throw InternalError(fmt::format("simulation: {} of {} tasks were never reached, first task {} of program {} (group {}): "
-                                        "they wait for each other in a cycle",
-                                        std::count(done_.begin(), done_.end(), 0), done_.size(), id - row_.first[c],
-                                        f_.problem->groups[f_.representative[c]].program, f_.representative[c]));
+        throw InternalError(
+            fmt::format("simulation: {} of {} tasks were never reached, first task {} of program {} (group {}): "
+                        "they wait for each other in a cycle",
+                        std::count(done_.begin(), done_.end(), 0), done_.size(), id - row_.first[c],
+                        f_.problem->groups[f_.representative[c]].program, f_.representative[c]));
     }
 
     Folded const& f_;

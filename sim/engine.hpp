@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A folded problem on SimGrid, in this process. Only simulate.cpp may call it, in a child: SimGrid's Engine is a singleton that
-// parses options, may abort, and whose clock cannot be reset.
+// A folded problem on SimGrid, in this process. Only simulate.cpp may call it, in a child: SimGrid's Engine is a
+// singleton that parses options, may abort, and whose clock cannot be reset.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From colours to classes: representatives, multiplicities, neighbours, and the weight w(F, L) with which a flow class loads a
-// link class, counted on the representative link. Worked number: 8 GPUs in a node, each sending to the 7 others over
-// NVLink: 56 flows and 16 ports fold to one flow class that loads the class of out ports, and that of in ports, with weight 7.
+// From colours to classes: representatives, multiplicities, neighbours, and the weight w(F, L) with which a flow class
+// loads a link class, counted on the representative link. Worked number: 8 GPUs in a node, each sending to the 7 others
+// over NVLink: 56 flows and 16 ports fold to one flow class that loads the class of out ports, and that of in ports,
+// with weight 7.
 #include "sim/fold.hpp"
 
 #include <algorithm>
@@ -48,7 +49,8 @@ void add_groups(Folded& out, Problem const& p, std::vector<std::uint32_t> class_
     }
 }
 
-/// Keeps links that carry flows and are not left out; classes are renumbered by first occurrence. Returns the first link of each class.
+/// Keeps links that carry flows and are not left out; classes are renumbered by first occurrence. Returns the first
+/// link of each class.
 std::vector<std::uint32_t> add_links(Folded& out, Problem const& p, std::vector<std::uint32_t> const& colour,
                                      std::vector<char> const& left_out)
 {
@@ -143,8 +145,9 @@ Folded unfolded(Problem const& problem)
 {
     check_references(problem);
     Colours own;
-    for (auto [colour, size] : {std::pair{&own.group, problem.groups.size()}, std::pair{&own.flow, problem.flows.size()},
-                                std::pair{&own.link, problem.links.size()}}) {
+    for (auto [colour, size] :
+         {std::pair{&own.group, problem.groups.size()}, std::pair{&own.flow, problem.flows.size()},
+          std::pair{&own.link, problem.links.size()}}) {
         colour->resize(size);
         std::iota(colour->begin(), colour->end(), 0U);
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Exact folding. Colour refinement over groups, flows and links finds the coarsest equitable partition; one group, flow and
-// link of each class then stands for all. A flow class crosses a link class with an integer weight: how many flows of the
-// class cross one link. Weights are computed and checked, never typed. A fault is just another start colour.
+// Exact folding. Colour refinement over groups, flows and links finds the coarsest equitable partition; one group, flow
+// and link of each class then stands for all. A flow class crosses a link class with an integer weight: how many flows
+// of the class cross one link. Weights are computed and checked, never typed. A fault is just another start colour.
 //
 // Why it is exact: in a max-min fair network, twins have equal rates at all times, so the quotient system
 // (sum of weight x rate <= capacity) has the same solution as the full one.
@@ -45,14 +45,15 @@ struct Folded {
     int rounds = 0;                            // refinement rounds until stable
 };
 
-/// Coarsest equitable partition. Links without flows are left out, and so are leaf links that cannot bind: those whose NICs add up
-/// to no more than they carry.
+/// Coarsest equitable partition. Links without flows are left out, and so are leaf links that cannot bind: those whose
+/// NICs add up to no more than they carry.
 Folded fold(Problem const&);
 /// Every group, flow and link its own class, nothing but links without flows left out: the audit run.
 Folded unfolded(Problem const&);
 
-/// Independent of the refinement's hashes: every link of a class carries the same number of flows of every flow class, every group of a
-/// class has the same program, slowdown and neighbours' classes, and classes times multiplicity give back all bytes. Empty: sound.
+/// Independent of the refinement's hashes: every link of a class carries the same number of flows of every flow class,
+/// every group of a class has the same program, slowdown and neighbours' classes, and classes times multiplicity give
+/// back all bytes. Empty: sound.
 std::vector<std::string> check_fold(Folded const&);
 
 } // namespace trainfare

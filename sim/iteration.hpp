@@ -32,7 +32,7 @@ struct TaskLabel {
 };
 
 struct BlockCost {
-    PricedBlock alone, overlapped;   // the latter beside communication; equal where nothing overlaps
+    PricedBlock priced;
     double dense_bytes = 0, expert_bytes = 0; // parameters of this block on one GPU, as bytes of gradient
 };
 

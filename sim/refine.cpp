@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Colour refinement on flat arrays. A colour of the next round is a 64-bit hash of the old colour and of the neighbours' colours;
-// multisets are sums of mixed hashes, so nothing is sorted. A collision would merge what differs: check_fold() finds that by
-// content. Each round costs a few operations per hop of a flow; the number of rounds grows with the distance from the farthest defect.
+// Colour refinement on flat arrays. A colour of the next round is a 64-bit hash of the old colour and of the
+// neighbours' colours; multisets are sums of mixed hashes, so nothing is sorted. A collision would merge what differs:
+// check_fold() finds that by content. Each round costs a few operations per hop of a flow; the number of rounds grows
+// with the distance from the farthest defect.
 #include "sim/refine.hpp"
 
 #include <bit>
@@ -75,7 +76,8 @@ public:
 
     Colours run()
     {
-        // A round is a function of the partition and only ever splits it: equal counts mean an equal partition, for good.
+        // A round is a function of the partition and only ever splits it: equal counts mean an equal partition, for
+        // good.
         while (round()) {}
         return std::move(colours_);
     }
@@ -140,7 +142,8 @@ private:
 
 void require(bool sound, char const* what, std::size_t index)
 {
-    if (!sound) throw InternalError(fmt::format("simulation problem: {} {} names something that does not exist", what, index));
+    if (!sound)
+        throw InternalError(fmt::format("simulation problem: {} {} names something that does not exist", what, index));
 }
 
 } // namespace
@@ -168,7 +171,8 @@ std::vector<char> implied_links(Problem const& p)
 {
     auto const is = [&](LinkId link, LinkKind kind) { return p.links[link].kind == kind; };
     std::vector<double> behind(p.links.size(), 0);            // capacity of the NICs behind a leaf link
-    std::vector<LinkId> leaf_of(p.links.size(), no_link);  // of a NIC; one that changes leaves counts each time, which is safe
+    std::vector<LinkId> leaf_of(p.links.size(),
+                                no_link); // of a NIC; one that changes leaves counts each time, which is safe
     std::vector<char> implied(p.links.size(), 0);
     for (std::size_t i = 0; i < p.links.size(); ++i) {
         implied[i] = p.links[i].kind == LinkKind::leaf_up || p.links[i].kind == LinkKind::leaf_down;

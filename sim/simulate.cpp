@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The child process around the engine. The parent never creates an Engine, so it stays free of SimGrid's global state, signal
-// handlers and aborts, and can simulate any number of times. Times come back through shared memory, error text through a memory file
-// that is the child's stderr: whatever SimGrid prints before it dies is part of the message.
+// The child process around the engine. The parent never creates an Engine, so it stays free of SimGrid's global state,
+// signal handlers and aborts, and can simulate any number of times. Times come back through shared memory, error text
+// through a memory file that is the child's stderr: whatever SimGrid prints before it dies is part of the message.
 #include "sim/simulate.hpp"
 
 #include <algorithm>
@@ -160,12 +160,13 @@ double bury(pid_t child, MessageFile const& messages)
     if (WIFSIGNALED(status)) {
         auto const signal = WTERMSIG(status);
         auto const text = messages.text();
-        throw InternalError(fmt::format("the simulation child was killed by signal {} ({}){}", signal, strsignal(signal),
-                                        text.empty() ? "" : ": " + text));
+        throw InternalError(fmt::format("the simulation child was killed by signal {} ({}){}", signal,
+                                        strsignal(signal), text.empty() ? "" : ": " + text));
     }
     if (WEXITSTATUS(status) != EXIT_SUCCESS) {
         auto const text = messages.text();
-        throw InternalError(text.empty() ? fmt::format("the simulation child exited with code {}", WEXITSTATUS(status)) : text);
+        throw InternalError(text.empty() ? fmt::format("the simulation child exited with code {}", WEXITSTATUS(status))
+                                         : text);
     }
     return static_cast<double>(usage.ru_maxrss) * 1024;
 }
@@ -186,7 +187,8 @@ SimulationRun simulate(Folded const& folded)
     auto const* const start = shared.data() + 1;
     auto const* const end = start + row.size();
     for (std::size_t c = 0; c + 1 < row.first.size(); ++c) {
-        out.classes.push_back({{start + row.first[c], start + row.first[c + 1]}, {end + row.first[c], end + row.first[c + 1]}});
+        out.classes.push_back(
+            {{start + row.first[c], start + row.first[c + 1]}, {end + row.first[c], end + row.first[c + 1]}});
     }
     out.makespan = Seconds{row.size() == 0 ? 0 : *std::max_element(end, end + row.size())};
     out.wall = Seconds{std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count()};

@@ -55,8 +55,7 @@ private:
     [[nodiscard]] int begin(int chunk) const { return stage_.chunk_begin[static_cast<std::size_t>(chunk)]; }
     [[nodiscard]] PricedBlock const& priced(int block) const
     {
-        auto const& cost = stage_.blocks[static_cast<std::size_t>(block)];
-        return overlapped_ ? cost.overlapped : cost.alone;
+        return stage_.blocks[static_cast<std::size_t>(block)].priced;
     }
 
     void add(std::vector<SlotStep>& steps, std::vector<Segment> const& segments, int block, bool backward) const

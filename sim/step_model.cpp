@@ -39,10 +39,8 @@ public:
 
         auto const ops = block_ops(arch_, plan_, block);
         BlockCost cost;
-        cost.alone = price_block(ops, costs_, {}, local_);
-        cost.overlapped = plan_.overlap_ep && plan_.comm_sms > 0
-                              ? price_block(ops, costs_, {plan_.comm_sms}, local_)
-                              : cost.alone;
+        // The SMs for communication are set aside when the kernels are built, not slot by slot (arXiv:2412.19437 s3.2.2).
+        cost.priced = price_block(ops, costs_, {plan_.overlap_ep ? plan_.comm_sms : 0}, local_);
         auto const shard = shard_parameters(arch_, plan_, {block});
         double const size = size_of(plan_.gradient_dtype).value();
         cost.dense_bytes = (shard.tensor + shard.replicated) * size;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Worked number: one GPU sends to two others over a 1 GB/s port, loads 1.5 and 0.5. The port still carries the same bytes, but the
-// first receiver's port takes 1.5 times as long as before: the factor is max(1, 1.5/2) = 1 when the sender binds.
+// Worked number: one GPU sends to two others over a 1 GB/s port, loads 1.5 and 0.5. The port still carries the same
+// bytes, but the first receiver's port takes 1.5 times as long as before: the factor is max(1, 1.5/2) = 1 when the
+// sender binds.
 #include "sim/surrogate.hpp"
 
 #include <bit>
@@ -61,7 +62,8 @@ void check_loads(std::span<double const> rank_load)
         }
     }
     auto const mean = std::accumulate(rank_load.begin(), rank_load.end(), 0.0) / static_cast<double>(rank_load.size());
-    if (!(std::abs(mean - 1) < 1e-6)) throw InternalError(fmt::format("surrogate: the mean load is {} and must be 1", mean));
+    if (!(std::abs(mean - 1) < 1e-6))
+        throw InternalError(fmt::format("surrogate: the mean load is {} and must be 1", mean));
 }
 
 double mean_load(RankRange range, std::span<double const> rank_load)

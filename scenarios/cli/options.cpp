@@ -44,7 +44,7 @@ The result goes to standard output; progress and notes go to standard error, onl
 /// Options that several commands share.
 struct Shared {
     Options* out;
-    std::string* tables;
+    std::string *tables, *file;
 
     void scenario(CLI::App* app) const
     {
@@ -55,9 +55,8 @@ struct Shared {
     }
     void files(CLI::App* app, bool many) const
     {
-        auto* files = app->add_option("scenario", out->files, many ? "scenario files, the first is compared with" : "scenario file, or -")
-                          ->required()->type_name("FILE");
-        if (!many) files->expected(1);
+        if (many) app->add_option("scenario", out->files, "scenario files; the others are held against the first")->required()->type_name("FILE");
+        else app->add_option("scenario", *file, "scenario file, or -")->required()->type_name("FILE");
     }
     void simulation(CLI::App* app, std::map<std::string, Fidelity> const& fidelities) const
     {
@@ -69,7 +68,7 @@ struct Shared {
     }
     void import(CLI::App* app) const
     {
-        app->add_option("file", out->files, "what the program printed, or -")->required()->expected(1)->type_name("FILE");
+        app->add_option("file", *file, "what the program printed")->required()->type_name("FILE");
         app->add_option("--accelerator", out->accelerator, "row of hardware.csv it ran on, e.g. H100-SXM")->required();
         app->add_option("--ranks", out->ranks, "GPUs, where the file does not say")->check(CLI::Range(1, 1 << 20));
         app->add_option("--nodes", out->nodes, "nodes, where the file does not say")->check(CLI::Range(1, 1 << 20));
@@ -94,9 +93,9 @@ void select(Options& out, CLI::App const& app, std::map<std::string, Command> co
 std::variant<Options, int> parse_options(int argc, char** argv)
 {
     Options out;
-    std::string tables;
+    std::string tables, file;
     bool dump_default = false;
-    Shared const shared{&out, &tables};
+    Shared const shared{&out, &tables, &file};
     std::map<std::string, Fidelity> const fidelities{{"closed", Fidelity::closed}, {"folded", Fidelity::folded}, {"full", Fidelity::full}};
     std::map<std::string, Command> const commands{
         {"project", Command::project}, {"compare", Command::compare}, {"explain", Command::explain},
@@ -121,7 +120,7 @@ std::variant<Options, int> parse_options(int argc, char** argv)
     shared.simulation(compare, fidelities);
 
     auto* explain = app.add_subcommand("explain", "how one number comes about, down to the rows of the tables");
-    explain->add_option("scenario", out.files, "scenario file, or -")->required()->expected(1)->type_name("FILE");
+    shared.files(explain, false);
     explain->add_option("quantity", out.quantity, "e.g. step_time_s; without it, a list of them");
     shared.scenario(explain);
 
@@ -136,7 +135,7 @@ std::variant<Options, int> parse_options(int argc, char** argv)
 
     auto* import = app.add_subcommand("import", "read what other programs write")->require_subcommand(1);
     auto* hf = import->add_subcommand("hf", "a Hugging Face config.json: prints what it says and costs");
-    hf->add_option("file", out.files, "config.json")->required()->expected(1)->type_name("FILE");
+    hf->add_option("file", file, "config.json")->required()->type_name("FILE");
     shared.import(import->add_subcommand("nccl-tests", "the output of nccl-tests as rows for coll.csv"));
     shared.import(import->add_subcommand("deepep", "what DeepEP's tests print as rows for coll.csv"));
 
@@ -156,6 +155,7 @@ std::variant<Options, int> parse_options(int argc, char** argv)
         std::cerr << "trainfare: " << error.what() << "\nRun trainfare --help, or trainfare COMMAND --help, for what there is.\n";
         return exit_usage;
     }
+    if (!file.empty()) out.files = {file};
     if (!tables.empty()) out.set.push_back("tables=" + tables);
     return out;
 }

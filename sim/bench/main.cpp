@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// trainfare-bench-sim: how folding and simulation scale. Sixteen pipeline ranks (as many as fit), 120 micro-batches, four expert
-// layers a rank, EP64: every exchange of one training iteration, at four sizes of a cluster. Timings are of this machine.
+// trainfare-bench-sim: how folding and simulation scale. Sixteen pipeline ranks (as many as fit), 120 micro-batches,
+// four expert layers a rank, EP64: every exchange of one training iteration, at four sizes of a cluster. Timings are of
+// this machine.
 #include <chrono>
 #include <cstdio>
 #include <exception>
@@ -33,10 +34,12 @@ void print_row(char const* what, synthetic::Shape const& shape)
     auto const run = simulate(folded);
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    fmt::print("{:<12} {:>7} {:>6} {:>5} {:>9} {:>6} {:>6} {:>7.3f} {:>7.3f} {:>7.3f} {:>7.3f} {:>8} {:>8} {:>7.0f} {:>9.5f}\n", what,
-               shape.gpus, problem.groups.size(), folded.representative.size(), problem.flows.size(), folded.flows.size(),
-               folded.rounds, t1 - t0, t2 - t1, t3 - t2, run.wall.value(), run.tasks, run.flows,
-               std::max(static_cast<double>(usage.ru_maxrss) / 1024, run.peak_memory.value() / 1048576), run.makespan.value());
+    fmt::print("{:<12} {:>7} {:>6} {:>5} {:>9} {:>6} {:>6} {:>7.3f} {:>7.3f} {:>7.3f} {:>7.3f} {:>8} {:>8} {:>7.0f} "
+               "{:>9.5f}\n",
+               what, shape.gpus, problem.groups.size(), folded.representative.size(), problem.flows.size(),
+               folded.flows.size(), folded.rounds, t1 - t0, t2 - t1, t3 - t2, run.wall.value(), run.tasks, run.flows,
+               std::max(static_cast<double>(usage.ru_maxrss) / 1024, run.peak_memory.value() / 1048576),
+               run.makespan.value());
     std::fflush(stdout);
 }
 
@@ -44,9 +47,9 @@ void print_row(char const* what, synthetic::Shape const& shape)
 
 int main()
 try {
-    fmt::print("{:<12} {:>7} {:>6} {:>5} {:>9} {:>6} {:>6} {:>7} {:>7} {:>7} {:>7} {:>8} {:>8} {:>7} {:>9}\n", "case", "GPUs",
-               "groups", "class", "flows", "class", "rounds", "build s", "fold s", "check s", "run s", "tasks", "flows run",
-               "MiB max", "step s");
+    fmt::print("{:<12} {:>7} {:>6} {:>5} {:>9} {:>6} {:>6} {:>7} {:>7} {:>7} {:>7} {:>8} {:>8} {:>7} {:>9}\n", "case",
+               "GPUs", "groups", "class", "flows", "class", "rounds", "build s", "fold s", "check s", "run s", "tasks",
+               "flows run", "MiB max", "step s");
     for (auto const gpus : {256, 2048, 16384, 65536}) {
         synthetic::Shape shape;
         shape.gpus = gpus;

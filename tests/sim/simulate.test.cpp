@@ -156,7 +156,8 @@ TEST_CASE("communication without bytes or without flows ends after its latency")
     auto p = one_group({1e9});
     add_flow(p, 0, 1, {0});
     p.programs[0].add(send(0, 3e-6), {});
-    p.programs[0].add({.kind = TaskKind::communicate, .channel = Channel::data_dense, .seconds = 7e-6, .payload = 1e9}, {});
+    p.programs[0].add({.kind = TaskKind::communicate, .channel = Channel::data_dense, .seconds = 7e-6, .payload = 1e9},
+                      {});
     p.programs[0].add(send(0), {});
     auto const run = simulate(fold(p));
     CHECK(run.classes[0].end[0] == Approx(3e-6));
@@ -197,7 +198,8 @@ TEST_CASE("a task that waits for the previous or next group starts when that one
 
 TEST_CASE("folded and unfolded clusters agree in the end of every task")
 {
-    synthetic::Shape shape{.gpus = 256, .group_gpus = 32, .pipeline = 4, .micro_batches = 5, .layers = 1, .nodes_per_leaf = 8};
+    synthetic::Shape shape{
+        .gpus = 256, .group_gpus = 32, .pipeline = 4, .micro_batches = 5, .layers = 1, .nodes_per_leaf = 8};
     SECTION("uniform") {}
     SECTION("oversubscribed 16:1") { shape.oversubscription = 16; }
     SECTION("groups spread over leaves") { shape.spread = true; }
@@ -226,7 +228,8 @@ TEST_CASE("folded and unfolded clusters agree for EP64 over 256 GPUs")
     check_same_times({.gpus = 256, .group_gpus = 64, .pipeline = 2, .micro_batches = 2, .layers = 1});
 }
 
-TEST_CASE("gradients that load each GPU's own port stand in for rings: exactly when uniform, within 0.2 % with a slow NIC")
+TEST_CASE(
+    "gradients that load each GPU's own port stand in for rings: exactly when uniform, within 0.2 % with a slow NIC")
 {
     synthetic::Shape shape{.gpus = 512, .group_gpus = 32, .pipeline = 4, .micro_batches = 6};
     auto const step = [&shape](bool rings) {
@@ -236,7 +239,7 @@ TEST_CASE("gradients that load each GPU's own port stand in for rings: exactly w
     };
     CHECK(step(false) == Approx(step(true)).epsilon(1e-9));
     shape.faults = {{Fault::Kind::slow_nic, 3, 0.5}};
-    CHECK(step(false) == Approx(step(true)).epsilon(2e-3)); // a step of 58 ms: long steps differ less
+    CHECK(step(false) == Approx(step(true)).epsilon(2e-3)); // of 58 ms, where gradients weigh more than in a long step
 }
 
 TEST_CASE("a straggler makes the step longer, by no more than its slowdown")
@@ -273,7 +276,8 @@ TEST_CASE("a cycle is reported with the task on it")
     p.programs[0].add(compute(1e-3), {});
     p.programs[0].add({.kind = TaskKind::compute, .seconds = 1e-3, .peer = Peer::next, .peer_task = 0}, {});
     p.programs[1].add({.kind = TaskKind::compute, .seconds = 1e-3, .peer = Peer::previous, .peer_task = 1}, {});
-    CHECK_THROWS_WITH(simulate(fold(p)), Contains("2 of 3 tasks") && Contains("task 1 of program 0") && Contains("cycle"));
+    CHECK_THROWS_WITH(simulate(fold(p)),
+                      Contains("2 of 3 tasks") && Contains("task 1 of program 0") && Contains("cycle"));
     CHECK_THROWS_AS(simulate(fold(p)), InternalError);
 }
 

@@ -27,8 +27,9 @@ struct Shape {
     int nodes_per_leaf = 32;
     double oversubscription = 1;
     bool spread = false; // nodes of a group strided over the cluster instead of contiguous
-    /// Gradients go to the neighbour in the ring, over its ports. Otherwise each GPU's share loads its own port in both directions, which
-    /// in a ring is the same load, but does not tell the members of the ring apart by their distance from a defect.
+    /// Gradients go to the neighbour in the ring, over its ports. Otherwise each GPU's share loads its own port in both
+    /// directions, which in a ring is the same load, but does not tell the members of the ring apart by their distance
+    /// from a defect.
     bool rings = false;
     std::vector<Fault> faults = {};
     std::optional<std::uint32_t> straggler = {}; // a group that computes 1.3 times as long
@@ -108,7 +109,8 @@ private:
         if (s_.rings) return to(Channel::data_dense, g / replicas_ * replicas_ + (g % replicas_ + 1) % replicas_);
         for (int i = 0; i < s_.group_gpus; ++i) {
             Flow flow{id(g), Channel::data_dense, 1, {}};
-            for (auto const link : network_.route(gpu(g, i), (gpu(g, i) + s_.gpus / 2) % s_.gpus)) { // up to its NIC, or its stand-in
+            for (auto const link :
+                 network_.route(gpu(g, i), (gpu(g, i) + s_.gpus / 2) % s_.gpus)) { // up to its NIC, or its stand-in
                 flow.route.add(link);
                 if (problem_.links[link].kind != LinkKind::nic_out) continue;
                 flow.route.add(link + id(s_.gpus)); // links: NVLink out, NVLink in, NIC out, NIC in, each by GPU
