@@ -61,6 +61,6 @@ struct LinkRate {
     std::string derivation;
 };
 LinkRate scale_up_rate(Tables const&, Accelerator const&);
-LinkRate nic_rate(Tables const&, Accelerator const&, Bandwidth line);
+LinkRate nic_rate(Tables const&, Bandwidth line);
 
 } // namespace trainfare

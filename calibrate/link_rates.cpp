@@ -95,31 +95,29 @@ LinkRate scale_up_rate(Tables const& tables, Accelerator const& gpu)
     return rate;
 }
 
-LinkRate nic_rate(Tables const& tables, Accelerator const& gpu, Bandwidth line)
+LinkRate nic_rate(Tables const& tables, Bandwidth line)
 {
-    std::vector<double> own, all;
+    // The share is the network's, not the accelerator's: all exchanges count, whatever GPU sat behind the NIC.
+    std::vector<double> all;
     CollRow const* first = nullptr;
     for (auto const& row : tables.collectives) {
         auto const share = nic_share(tables, row);
         if (!share) continue;
         if (first == nullptr) first = &row;
         all.push_back(*share);
-        if (row.accelerator == gpu.key) own.push_back(*share);
     }
     if (all.empty())
         throw InputError({tables.folder + "/coll.csv"},
                          "no expert exchange across nodes (the NIC's payload follows from them); add rows");
-    bool const enough = own.size() >= 4; // dispatch and combine at two sizes
-    auto const share = summary(enough ? own : all);
+    auto const share = summary(all);
     LinkRate rate;
     rate.payload = line * share.median;
     rate.spread = share.spread();
     rate.source = first->source;
     rate.derivation = fmt::format(
-        "{:.3f} of {:.4g} GB/s line rate: median of {} expert exchanges{} ({:.2f}-{:.2f}), logical bandwidth x "
+        "{:.3f} of {:.4g} GB/s line rate: median of {} expert exchanges ({:.2f}-{:.2f}), logical bandwidth x "
         "(nodes - 1)/nodes; first {}",
-        share.median, line.value() / 1e9, (enough ? own : all).size(), enough ? " on " + gpu.key : "", share.low,
-        share.high,
+        share.median, line.value() / 1e9, all.size(), share.low, share.high,
         SourcePlace{std::filesystem::path{first->place.file}.filename().string(), first->place.line}.text());
     return rate;
 }

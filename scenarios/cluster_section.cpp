@@ -34,7 +34,7 @@ void read_rates(TableReader& in, Tables const& tables, Cluster& c)
     if (!line && !c.gpu.nic)
         in.fail("nic", fmt::format("is missing (hardware.csv gives no NIC of {})", c.gpu.key), "nic = \"400 Gb/s\"");
     if (!line) in.note_as("nic", fmt::format("\"{} Gb/s\"", c.gpu.nic->value() / units::Gbitps.value()), "hardware.csv");
-    auto const rate = nic_rate(tables, c.gpu, line ? *line : *c.gpu.nic);
+    auto const rate = nic_rate(tables, line ? *line : *c.gpu.nic);
     c.nic = rate.payload;
     c.provenance.push_back(rate.derivation);
 }

@@ -101,7 +101,7 @@ std::string explain_links(Scenario const& s, Tables const& tables)
     out += fmt::format("nvlink = {:.4g} GB/s per GPU and direction, payload\n", s.cluster.scale_up.value() / 1e9);
     out += indent(nvlink.derivation) + source_line(tables, nvlink.source);
     if (s.cluster.gpu.nic) {
-        auto const nic = nic_rate(tables, s.cluster.gpu, *s.cluster.gpu.nic);
+        auto const nic = nic_rate(tables, *s.cluster.gpu.nic);
         out += fmt::format("nic = {:.4g} GB/s per GPU and direction, payload\n", s.cluster.nic.value() / 1e9);
         out += indent(nic.derivation) + source_line(tables, nic.source);
     }

@@ -19,8 +19,11 @@ namespace {
 
 using Results = std::vector<Result const*>;
 
-constexpr std::size_t most_columns = 4; // more would not fit the width: blocks, each beginning with the first scenario
-constexpr std::size_t name_width = 30;
+constexpr std::size_t most_columns = 3; // more would not fit the width: blocks, each beginning with the first scenario
+constexpr std::size_t label_width = 24, difference_width = 12, gap = 2;
+
+/// Columns left for each of @p n scenarios, beside a label and n - 1 differences.
+std::size_t name_width(std::size_t n) { return (report_width - label_width - difference_width * (n - 1)) / n - gap; }
 
 struct Line {
     std::string what;
@@ -69,9 +72,9 @@ std::string difference(Value first, Value other)
 
 void header(TextTable& table, Results const& block, std::string const& what)
 {
-    std::vector<std::string> cells{what, cut(block.front()->scenario.name, name_width)};
+    std::vector<std::string> cells{what, cut_front(block.front()->scenario.name, name_width(block.size()))};
     for (std::size_t i = 1; i < block.size(); ++i) {
-        cells.push_back(cut(block[i]->scenario.name, block.size() > 3 ? 17 : name_width));
+        cells.push_back(cut_front(block[i]->scenario.name, name_width(block.size())));
         cells.emplace_back("difference");
     }
     table.row(cells);
@@ -151,9 +154,12 @@ void print_inputs(std::ostream& out, Results const& block, std::vector<std::stri
     }
     out << "Inputs that differ\n";
     TextTable table{"l" + std::string(block.size(), 'l')};
+    std::size_t longest = 0;
+    for (auto const& key : keys) longest = std::max(longest, key.size());
+    std::size_t const width = (report_width - std::min<std::size_t>(longest, 50)) / block.size() - gap;
     for (auto const& key : keys) {
         std::vector<std::string> cells{key};
-        for (auto const* r : block) cells.push_back(cut(input(*r, key), block.size() > 3 ? 18 : name_width));
+        for (auto const* r : block) cells.push_back(cut(input(*r, key), width));
         table.row(cells);
     }
     table.print(out, 0);

@@ -147,7 +147,7 @@ void print_sources(std::ostream& out, Result const& r)
     constexpr std::size_t most = 8;
     for (std::size_t i = 0; i < sources.size() && i < most; ++i) {
         auto const& s = sources[i];
-        table.row({percent(s.share_of_compute), s.provenance, s.quality, s.date, cut(s.what, 30), s.title.empty() ? s.id : s.title});
+        table.row({percent(s.share_of_compute), s.provenance, s.quality, s.date, cut(s.what, 20), s.title.empty() ? s.id : s.title});
     }
     if (sources.size() > most) table.row({"", fmt::format("{} more: --json", sources.size() - most), "", "", "", ""});
     table.print(out);
@@ -177,10 +177,9 @@ void print_notes(std::ostream& out, Result const& r)
 {
     auto const& s = r.scenario;
     out << "\nNotes\n";
-    fmt::print(out, "  - {} simulation", name(r.fidelity));
-    if (r.groups > 0) fmt::print(out, " of {} groups in {} classes", r.groups, r.group_classes);
-    fmt::print(out, "; the closed form says {} a step{}\n", format(r.closed_form_step), r.closed_form_words.empty() ? "." : ":");
-    if (!r.closed_form_words.empty()) print_wrapped(out, "    ", r.closed_form_words);
+    auto how = fmt::format("fidelity {}", name(r.fidelity));
+    if (r.groups > 0) how += fmt::format(", {} groups in {} classes", r.groups, r.group_classes);
+    print_wrapped(out, "  - ", r.closed_form_words.empty() ? how : how + "; " + r.closed_form_words);
     for (auto const& line : r.topology) print_wrapped(out, "  - ", line);
     for (auto const& line : s.cluster.provenance) print_wrapped(out, "  - ", line);
     print_wrapped(out, "  - ", fmt::format("tokens per expert vary by a CV of {}: {}", s.assumptions.load_cv, s.assumptions.load_source));

@@ -99,7 +99,7 @@ std::optional<double> published_scale(Scenario const& s, StepInputs const& in, S
         StepInputs other = in;
         other.cluster.gpu = in.tables->accelerator(phase.published_on);
         other.cluster.scale_up = scale_up_rate(*in.tables, other.cluster.gpu).payload;
-        if (other.cluster.gpu.nic) other.cluster.nic = nic_rate(*in.tables, other.cluster.gpu, *other.cluster.gpu.nic).payload;
+        if (other.cluster.gpu.nic) other.cluster.nic = nic_rate(*in.tables, *other.cluster.gpu.nic).payload;
         return closed / closed_step(other);
     }
     return std::nullopt;

@@ -200,11 +200,9 @@ Scenario load_scenario(std::string const& path, std::vector<std::string> const& 
     out.file = root.place.file;
     TableReader top{&root, "", out.resolved};
     for (auto const* section : {"model", "cluster", "plan", "run", "prices", "assumptions"}) top.find(section);
-    TableReader head{&root, "scenario", out.resolved};
-    out.version = head.whole("version", {}, 1, 1, "version = 1 (the first line of a scenario)");
-    out.name = head.text("name", path == "-" ? "standard input" : fs::path{path}.stem().string());
-    out.tables = head.text("tables", "");
-    for (auto const* key : {"version", "name", "tables", "include"}) top.find(key);
+    out.version = top.whole("version", {}, 1, 1, "version = 1 (the first line of a scenario)");
+    out.name = top.text("name", path == "-" ? "standard input" : fs::path{path}.stem().string());
+    out.tables = top.text("tables", "");
     top.finish();
     out.includes = files.included();
 
@@ -220,8 +218,6 @@ Scenario load_scenario(std::string const& path, std::vector<std::string> const& 
     out.run = read("run", [&](TableReader& in) { return read_run(in, tables, out.resolved); });
     out.price = read("prices", [](TableReader& in) { return read_prices(in); });
     out.assumptions = read("assumptions", [](TableReader& in) { return read_assumptions(in); });
-    for (auto& line : out.resolved)
-        if (line.key.starts_with("scenario.")) line.key.erase(0, 9);
     check_rules(out, root);
     return out;
 }

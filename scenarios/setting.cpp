@@ -5,6 +5,7 @@
 #include "scenarios/toml_reader.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -110,7 +111,7 @@ std::string show(Setting const& s)
     switch (s.kind) {
     case Setting::Kind::boolean: return s.boolean ? "true" : "false";
     case Setting::Kind::integer: return std::to_string(s.integer);
-    case Setting::Kind::real: return shortest(s.real);
+    case Setting::Kind::real: return std::isfinite(s.real) ? shortest(s.real) : std::isnan(s.real) ? "nan" : "inf";
     case Setting::Kind::text: return fmt::format("\"{}\"", s.text);
     case Setting::Kind::array:
     case Setting::Kind::table: break;

@@ -64,7 +64,7 @@ std::vector<SpreadPart> step_spreads(Scenario const& s, StepInputs const& in, Se
     auto const nvlink = scale_up_rate(*in.tables, gpu);
     add("NVLink payload rate", nvlink.spread, nvlink.source < 0 ? "" : in.tables->sources[static_cast<std::size_t>(nvlink.source)].id,
         [](StepInputs& i, double f) { i.cluster.scale_up *= f; });
-    auto const nic = nic_rate(*in.tables, gpu, in.cluster.nic);
+    auto const nic = nic_rate(*in.tables, in.cluster.nic);
     add("NIC payload rate", nic.spread, nic.source < 0 ? "" : in.tables->sources[static_cast<std::size_t>(nic.source)].id,
         [](StepInputs& i, double f) { i.cluster.nic *= f; });
     CostModel const costs{*in.tables, gpu};

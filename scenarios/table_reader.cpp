@@ -32,7 +32,7 @@ void TableReader::note(std::string const& key, std::string const& value, Setting
 
 void TableReader::note_as(std::string const& key, std::string const& value, std::string const& from)
 {
-    log_->push_back({prefix_ + "." + key, value, from});
+    log_->push_back({full(key), value, from});
 }
 
 SourcePlace TableReader::place(std::string const& key) const
@@ -44,7 +44,7 @@ SourcePlace TableReader::place(std::string const& key) const
 
 void TableReader::fail(std::string const& key, std::string const& what, std::string const& advice)
 {
-    throw InputError(place(key), fmt::format("{}.{} {}{}", prefix_, key, what, advice.empty() ? "" : "; try " + advice));
+    throw InputError(place(key), fmt::format("{} {}{}", full(key), what, advice.empty() ? "" : "; try " + advice));
 }
 
 void TableReader::fail_choice(std::string const& key, std::string const& got, std::vector<std::string> const& names)
@@ -59,14 +59,13 @@ void TableReader::fail_missing(std::string const& key, std::string const& hint)
     if (table_)
         for (auto const& written : table_->keys)
             if (std::find(known_.begin(), known_.end(), written) == known_.end() && nearest(written, {key}) == key)
-                throw InputError(table_->find(written)->place, fmt::format("unknown key '{}.{}'; did you mean '{}'?", prefix_,
-                                                                           written, key));
+                throw InputError(table_->find(written)->place, fmt::format("unknown key '{}'; did you mean '{}'?", full(written), key));
     fail(key, "is missing", hint);
 }
 
 void TableReader::fail_quantity(std::string const& key, std::string const& reason)
 {
-    throw InputError(place(key), fmt::format("{}.{}: {}", prefix_, key, reason));
+    throw InputError(place(key), fmt::format("{}: {}", full(key), reason));
 }
 
 void TableReader::need(Setting const& s, Setting::Kind kind, std::string const& key, std::string const& example)
@@ -178,7 +177,7 @@ void TableReader::finish() const
         auto known = known_;
         std::sort(known.begin(), known.end());
         throw InputError(table_->items[i].place,
-                         fmt::format("unknown key '{}{}{}'; {}", prefix_, prefix_.empty() ? "" : ".", key.substr(0, 60),
+                         fmt::format("unknown key '{}'; {}", full(key.substr(0, 60)),
                                      near.empty() ? fmt::format("known here: {}", fmt::join(known, ", "))
                                                   : fmt::format("did you mean '{}'?", near)));
     }

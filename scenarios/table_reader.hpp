@@ -86,6 +86,8 @@ private:
     [[noreturn]] void fail_missing(std::string const& key, std::string const& hint);
     [[noreturn]] void fail_quantity(std::string const& key, std::string const& reason);
 
+    [[nodiscard]] std::string full(std::string const& key) const { return prefix_.empty() ? key : prefix_ + "." + key; }
+
     Setting const* table_;
     std::string prefix_;
     Log* log_;

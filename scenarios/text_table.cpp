@@ -30,6 +30,17 @@ std::string cut(std::string const& text, std::size_t width)
     return text.substr(0, end) + "...";
 }
 
+std::string cut_front(std::string const& text, std::size_t width)
+{
+    if (display_width(text) <= width) return text;
+    std::size_t begin = text.size(), columns = 0;
+    while (begin > 0 && columns + 3 < width) {
+        --begin;
+        if (!continues(text[begin])) ++columns;
+    }
+    return "..." + text.substr(begin);
+}
+
 void TextTable::print(std::ostream& out, std::size_t indent) const
 {
     std::vector<std::size_t> widths(align_.size(), 0);

@@ -30,5 +30,7 @@ void print_wrapped(std::ostream&, std::string const& first, std::string const& t
 std::size_t display_width(std::string const&);
 /// At most @p width columns, the end replaced by "..." where it is longer.
 std::string cut(std::string const&, std::size_t width);
+/// The same with the beginning replaced: names that differ at their end stay apart.
+std::string cut_front(std::string const&, std::size_t width);
 
 } // namespace trainfare

@@ -20,7 +20,7 @@ std::vector<double> slot_durations(StepModel const& step, int rank, SlotSeconds&
     for (auto const& slot : step.schedule.slots[static_cast<std::size_t>(rank)]) {
         Key const key{slot.kind, slot.chunk, slot.backward_chunk};
         auto found = known.find(key);
-        if (found == known.end()) found = known.emplace(key, slot_end(step, slot_steps(step, rank, slot)).end).first;
+        if (found == known.end()) found = known.emplace(key, slot_end(step, step.stages[static_cast<std::size_t>(rank)], slot_steps(step, rank, slot)).end).first;
         double time = found->second;
         if (!step.plan.overlap_pp && step.plan.pp > 1 && slot.kind != SlotKind::backward_weight) time += step.send_seconds;
         durations.push_back(time);
@@ -53,9 +53,11 @@ ClosedForm closed_form(StepModel const& step)
         auto const r = static_cast<std::size_t>(rank);
         auto const& stage = step.stages[r];
         double const last = timing.end[r].back();
+        // ZeRO-2 and 3 move gradients, ZeRO-3 weights too, inside the slots.
+        double const moved = (step.plan.zero >= 2 ? 0 : stage.reduce_seconds) + (step.plan.zero == 3 ? 0 : stage.gather_seconds);
         double const shown = step.plan.overlap_dp ? 1.0 / static_cast<double>(stage.blocks.size()) : 1.0;
         pipeline = std::max(pipeline, last);
-        end = std::max(end, last + (stage.reduce_seconds + stage.gather_seconds) * shown + stage.optimizer_seconds);
+        end = std::max(end, last + moved * shown + stage.optimizer_seconds);
     }
     result.step = Seconds{end};
     result.pipeline = Seconds{pipeline};
@@ -71,12 +73,12 @@ double pair_seconds(StepModel const& step, std::vector<PricedBlock const*> const
     StageCost stage;
     auto const add = [&](std::vector<PricedBlock const*> const& blocks) {
         stage.chunk_begin.push_back(static_cast<int>(stage.blocks.size()));
-        for (auto const* block : blocks) stage.blocks.push_back({*block, 0, 0});
+        for (auto const* block : blocks) stage.blocks.push_back({*block});
     };
     add(forward), add(backward);
     stage.chunk_begin.push_back(static_cast<int>(stage.blocks.size()));
     pair.stages = {stage};
-    return slot_end(pair, slot_steps(pair, 0, {SlotKind::overlapped, 0, 0, 1, 0})).end;
+    return slot_end(pair, pair.stages.front(), slot_steps(pair, 0, {SlotKind::overlapped, 0, 0, 1, 0})).end;
 }
 
 } // namespace trainfare

@@ -70,14 +70,14 @@ public:
     {
         auto const& slots = step_.schedule.slots[static_cast<std::size_t>(rank_)];
         bool const overlap = step_.plan.overlap_dp;
-        if (overlap && moves_gradients()) gather_all(none);
+        bool const gathers = moves_gradients() && step_.plan.zero < 3; // ZeRO-3 does it in every pass
+        if (overlap && gathers) gather_all(none);
         find_last_uses(slots);
         for (std::size_t i = 0; i < slots.size(); ++i) slot(slots[i], static_cast<int>(i));
-        std::uint32_t last_reduce = none;
-        if (moves_gradients() && !overlap)
-            for (std::size_t b = 0; b < stage_.blocks.size(); ++b) last_reduce = reduce(b);
-        auto const update = optimizer(last_reduce == none ? data_ : last_reduce);
-        if (moves_gradients() && !overlap) gather_all(update);
+        if (moves_gradients() && !overlap && step_.plan.zero < 2)
+            for (std::size_t b = 0; b < stage_.blocks.size(); ++b) reduce(b, freed_[b]);
+        auto const update = optimizer(data_);
+        if (gathers && !overlap) gather_all(update);
         labels = std::move(labels_);
         return std::move(program_);
     }
@@ -125,16 +125,17 @@ private:
         TaskLabel label;
         label.slot_kind = s.kind;
         label.slot = index;
-        std::uint32_t chain[2] = {none, none};
+        std::uint32_t chain[2] = {input_here(s, false), input_here(s, true)};
         for (auto const& step : slot_steps(step_, rank_, s)) {
             label.backward = step.backward;
             label.block = static_cast<std::int16_t>(step.block);
             auto& at = chain[step.backward ? 1 : 0];
             auto const block = static_cast<std::size_t>(step.block);
             std::uint32_t first = none;
+            if (step.gathers) gathered_[block] = gather(block, step_.plan.overlap_dp ? before_ : compute_);
             if (step.compute) {
                 std::vector<std::uint32_t> after{step.weight ? none : at};
-                if (step.block_begin) after.push_back(parameters(block));
+                if (step.block_begin) after.push_back(gathered_[block]);
                 label.activity = Activity::compute;
                 first = compute(*step.compute, std::move(after), label);
                 if (!step.weight) at = first;
@@ -145,9 +146,11 @@ private:
                 if (first == none) first = at;
             }
             if (step.first) take_input(s, step.backward, first);
-            if (step.block_end && step.backward && freed_[block] == none && last_use_[block] == index) {
-                freed_[block] = compute_;
-                if (step_.plan.overlap_dp && moves_gradients()) reduce(block);
+            if (step.block_end && step.backward && last_use_[block] == index) freed_[block] = compute_;
+            bool const last = step.block_end && freed_[block] == compute_;
+            if (moves_gradients() && (step.reduces || (last && step_.plan.zero < 2 && step_.plan.overlap_dp))) {
+                auto const reduced = reduce(block, compute_);
+                if (!step_.plan.overlap_dp) compute_ = reduced;
             }
         }
         bool const forward = s.kind == SlotKind::forward || s.kind == SlotKind::overlapped;
@@ -157,16 +160,34 @@ private:
             give_output(s.chunk, s.micro_batch, true, chain[1], label);
     }
 
-    void take_input(Slot const& s, bool backward, std::uint32_t task)
+    /// Where the input of a slot's forward or backward half comes from: the stage before or after it.
+    struct Input {
+        int micro_batch = 0, stage = -1;
+    };
+    [[nodiscard]] Input input_of(Slot const& s, bool backward) const
     {
         bool const second = backward && s.kind == SlotKind::overlapped;
-        int const micro_batch = second ? s.backward_micro_batch : s.micro_batch;
-        int const stage = step_.schedule.stage_of(rank_, second ? s.backward_chunk : s.chunk) + (backward ? 1 : -1);
-        if (stage < 0 || stage >= step_.schedule.stages) return;
-        if (passes_.home(micro_batch, stage) != rank_) receives_.push_back({rank_, task, backward, micro_batch, stage});
-        // On the same rank (the turn of a V) the producer is an earlier slot; the streams' order alone would not wait for its
-        // last exchange, so the dependency is kept as a receive without a send.
-        else receives_.push_back({rank_, task, backward, micro_batch, stage});
+        int const chunk = second ? s.backward_chunk : s.chunk;
+        return {second ? s.backward_micro_batch : s.micro_batch, step_.schedule.stage_of(rank_, chunk) + (backward ? 1 : -1)};
+    }
+    [[nodiscard]] bool comes_from_a_stage(Input const& in) const { return in.stage >= 0 && in.stage < step_.schedule.stages; }
+
+    /// On the same rank (the turn of a V) the producer is an earlier slot: its last task; elsewhere or at the ends: none.
+    [[nodiscard]] std::uint32_t input_here(Slot const& s, bool backward) const
+    {
+        bool const has = backward ? s.kind != SlotKind::forward && s.kind != SlotKind::backward_weight
+                                  : s.kind == SlotKind::forward || s.kind == SlotKind::overlapped;
+        if (!has) return none;
+        auto const in = input_of(s, backward);
+        if (!comes_from_a_stage(in) || passes_.home(in.micro_batch, in.stage) != rank_) return none;
+        return passes_.of(backward, in.micro_batch, in.stage).done;
+    }
+
+    void take_input(Slot const& s, bool backward, std::uint32_t task)
+    {
+        auto const in = input_of(s, backward);
+        if (comes_from_a_stage(in) && passes_.home(in.micro_batch, in.stage) != rank_)
+            receives_.push_back({rank_, task, backward, in.micro_batch, in.stage});
     }
 
     void give_output(int chunk, int micro_batch, bool backward, std::uint32_t done, TaskLabel label)
@@ -193,8 +214,6 @@ private:
     // ---- data-parallel exchange -------------------------------------------------------------------------------------
     [[nodiscard]] bool moves_gradients() const { return stage_.reduce_seconds > 0; }
 
-    std::uint32_t parameters(std::size_t block) const { return gathered_[block]; }
-
     void find_last_uses(std::vector<Slot> const& slots)
     {
         last_use_.assign(stage_.blocks.size(), -1);
@@ -208,24 +227,27 @@ private:
     }
 
     /// Gradients of one block, once all groups of the rank have them.
-    std::uint32_t reduce(std::size_t block)
+    std::uint32_t reduce(std::size_t block, std::uint32_t after)
     {
         TaskLabel label;
         label.block = static_cast<std::int16_t>(block);
         label.backward = true;
-        auto const ready = join({freed_[block]}, label);
+        auto const ready = join({after}, label);
         Task& barrier = program_.tasks[ready];
-        barrier.peer = Peer::team, barrier.peer_task = freed_[block];
+        barrier.peer = Peer::team, barrier.peer_task = after;
         return exchange_data(block, 1, {ready}, label);
+    }
+
+    std::uint32_t gather(std::size_t block, std::uint32_t after)
+    {
+        TaskLabel label;
+        label.block = static_cast<std::int16_t>(block);
+        return exchange_data(block, step_.gather_share, {after}, label);
     }
 
     void gather_all(std::uint32_t after)
     {
-        for (std::size_t b = 0; b < stage_.blocks.size(); ++b) {
-            TaskLabel label;
-            label.block = static_cast<std::int16_t>(b);
-            gathered_[b] = exchange_data(b, step_.gather_share, {after}, label);
-        }
+        for (std::size_t b = 0; b < stage_.blocks.size(); ++b) gathered_[b] = gather(b, after);
     }
 
     std::uint32_t exchange_data(std::size_t block, double share, std::vector<std::uint32_t> const& after, TaskLabel const& label)
@@ -273,7 +295,6 @@ void connect(StepModel const& step, Passes& passes, std::vector<Receive> const& 
     for (auto const& r : receives) {
         auto const& from = passes.of(r.backward, r.micro_batch, r.stage);
         auto& task = programs[static_cast<std::size_t>(r.rank)].tasks[r.task];
-        if (from.rank == r.rank) continue; // kept by the rank's own order: see take_input
         if (from.sent == none)
             throw InternalError(fmt::format("rank {} waits for micro-batch {} of stage {}, which nobody sends", r.rank,
                                             r.micro_batch, r.stage));

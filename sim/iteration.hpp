@@ -34,6 +34,7 @@ struct TaskLabel {
 struct BlockCost {
     PricedBlock priced;
     double dense_bytes = 0, expert_bytes = 0; // parameters of this block on one GPU, as bytes of gradient
+    double reduce_seconds = 0, gather_seconds = 0; // of its gradients and weights, alone on the network
 };
 
 struct StageCost { // of one pipeline rank

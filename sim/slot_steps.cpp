@@ -30,11 +30,12 @@ public:
             auto const first = steps.size();
             add(steps, block.backward, i, true);
             if (!weights) continue;
+            steps.back().block_end = false;
             for (std::size_t s = block.weight.size(); s-- > 0;) // from the back: positions before stay valid
                 if (seconds(block.weight[s]) > 0)
                     steps.insert(steps.begin() + static_cast<std::ptrdiff_t>(first + s + 1), weight_step(block.weight[s], i));
-            steps[first].block_begin = true;
-            for (auto s = first; s < steps.size(); ++s) steps[s].block_end = s + 1 == steps.size();
+            steps.back().block_end = true;
+            steps.back().reduces = step_.plan.zero >= 2;
         }
         if (!steps.empty()) steps.front().first = true;
         return steps;
@@ -46,8 +47,10 @@ public:
         for (int i = begin(chunk + 1) - 1; i >= begin(chunk); --i)
             for (auto const& part : priced(i).weight)
                 if (seconds(part) > 0) steps.push_back(weight_step(part, i));
-        for (std::size_t s = 0; s < steps.size(); ++s)
+        for (std::size_t s = 0; s < steps.size(); ++s) {
             steps[s].block_end = s + 1 == steps.size() || steps[s + 1].block != steps[s].block;
+            steps[s].reduces = steps[s].block_end && step_.plan.zero >= 2;
+        }
         return steps;
     }
 
@@ -69,6 +72,7 @@ private:
             s.backward = backward;
             s.block = block;
             s.block_begin = i == 0, s.block_end = i + 1 == segments.size();
+            s.gathers = s.block_begin && step_.plan.zero == 3;
             steps.push_back(s);
         }
     }
@@ -91,8 +95,7 @@ std::size_t take_turn(std::vector<SlotStep>& to, std::vector<SlotStep> const& fr
 {
     std::vector<SlotStep> weights;
     for (bool exchanged = false; i < from.size() && (!exchanged || from[i].weight); ++i) {
-        if (from[i].weight) weights.push_back(from[i]);
-        else to.push_back(from[i]);
+        (from[i].weight ? weights : to).push_back(from[i]);
         exchanged = exchanged || from[i].exchanges;
     }
     to.insert(to.end(), weights.begin(), weights.end());
@@ -125,16 +128,27 @@ std::vector<SlotStep> slot_steps(StepModel const& step, int rank, Slot const& sl
     return interleave(expand.forward(slot.chunk), expand.backward(slot.backward_chunk, true));
 }
 
-SlotEnd slot_end(StepModel const& step, std::vector<SlotStep> const& steps)
+SlotEnd slot_end(StepModel const& step, StageCost const& stage, std::vector<SlotStep> const& steps)
 {
     SlotEnd t;
-    double compute = 0, exchange = 0; // when each stream is free
-    double ready[2] = {0, 0};         // when the forward and the backward chain may go on
+    double compute = 0, exchange = 0, data = 0; // when each stream is free
+    double before = 0;                          // when the compute step before the last one ended: weights are fetched one ahead
+    double ready[2] = {0, 0};                   // when the forward and the backward chain may go on
     for (auto const& s : steps) {
         double& chain = ready[s.backward ? 1 : 0];
+        auto const& block = stage.blocks[static_cast<std::size_t>(s.block)];
+        if (s.gathers) {
+            data = std::max(data, step.plan.overlap_dp ? before : compute) + block.gather_seconds;
+            chain = std::max(chain, data);
+        }
         if (s.compute) {
+            before = compute;
             compute = std::max(compute, s.weight ? 0.0 : chain) + seconds(*s.compute);
             if (!s.weight) chain = compute;
+        }
+        if (s.reduces) {
+            data = std::max(data, compute) + block.reduce_seconds;
+            if (!step.plan.overlap_dp) compute = data;
         }
         if (s.exchanges) {
             exchange = std::max(exchange, chain) + step.exchange_latency + s.payload * step.exchange_seconds_per_byte;

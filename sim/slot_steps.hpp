@@ -20,6 +20,8 @@ struct SlotStep {
     bool first = false;       // takes the slot's input (forward: activations, backward: gradients)
     int block = 0;            // index in the rank's list
     bool block_begin = false, block_end = false; // first and last step of this block's pass
+    bool gathers = false;     // ZeRO-3: the block's weights must be gathered before this step
+    bool reduces = false;     // ZeRO-2 and 3: the block's gradients are reduced after this step, in every micro-batch
 };
 
 /// Steps of a slot in issue order. In an overlapped slot forward and backward segments alternate, each with its own
@@ -33,6 +35,6 @@ struct SlotEnd {
     double backward = 0;
     double end = 0;       // everything done
 };
-SlotEnd slot_end(StepModel const&, std::vector<SlotStep> const&);
+SlotEnd slot_end(StepModel const&, StageCost const&, std::vector<SlotStep> const&);
 
 } // namespace trainfare

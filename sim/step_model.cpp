@@ -75,7 +75,7 @@ DataSeconds data_parallel_seconds(StepModel const& step, Cluster const& cluster,
                           cluster.scale_up_latency, cluster.nic_latency};
     DataSeconds t;
     if (ranks.dense > 1) t.reduce += hierarchical_time(CollectiveOp::reduce_scatter, Bytes{dense}, levels).value();
-    if (ranks.expert > 1)
+    if (ranks.expert > 1 && expert > 0)
         t.reduce += collective_time(CollectiveOp::reduce_scatter, Algorithm::ring, ranks.expert, Bytes{expert}, cluster.nic,
                                     cluster.nic_latency)
                         .value();
@@ -127,13 +127,14 @@ StepModel price_step(Architecture const& arch, Plan const& plan, Cluster const& 
         for (int chunk = 0; chunk < step.schedule.chunks; ++chunk) {
             cost.chunk_begin.push_back(static_cast<int>(cost.blocks.size()));
             for (auto const block : stages[static_cast<std::size_t>(step.schedule.stage_of(rank, chunk))]) {
-                cost.blocks.push_back(price(block));
-                dense += cost.blocks.back().dense_bytes, expert += cost.blocks.back().expert_bytes;
+                auto& priced = cost.blocks.emplace_back(price(block));
+                auto const data = data_parallel_seconds(step, cluster, priced.dense_bytes, priced.expert_bytes);
+                priced.reduce_seconds = data.reduce, priced.gather_seconds = data.gather;
+                cost.reduce_seconds += data.reduce, cost.gather_seconds += data.gather;
+                dense += priced.dense_bytes, expert += priced.expert_bytes;
             }
         }
         cost.chunk_begin.push_back(static_cast<int>(cost.blocks.size()));
-        auto const data = data_parallel_seconds(step, cluster, dense, expert);
-        cost.reduce_seconds = data.reduce, cost.gather_seconds = data.gather;
         double const size = size_of(plan.gradient_dtype).value();
         auto const mirrored = plan.schedule == ScheduleKind::dualpipe ? 2.0 : 1.0; // two homes share one optimizer state
         cost.optimizer_seconds =

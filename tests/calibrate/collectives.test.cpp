@@ -35,7 +35,7 @@ Reach deepep_reach(int nodes)
 TwoLevel h800(int nodes)
 {
     auto const& gpu = tables().accelerator("H800-SXM");
-    return {8,          nodes,     scale_up_rate(tables(), gpu).payload, nic_rate(tables(), gpu, *gpu.nic).payload,
+    return {8,          nodes,     scale_up_rate(tables(), gpu).payload, nic_rate(tables(), *gpu.nic).payload,
             Seconds{0}, Seconds{0}};
 }
 
@@ -185,11 +185,11 @@ TEST_CASE(
     "a NIC carries 0.87 of its line rate in expert exchanges: 51 GB/s logical on 8 nodes is 44.6 of 50 on the wire")
 {
     auto const& gpu = tables().accelerator("H800-SXM");
-    auto const rate = nic_rate(tables(), gpu, 400 * Gbitps);
+    auto const rate = nic_rate(tables(), 400 * Gbitps);
     INFO(rate.derivation);
     CHECK(rate.payload.value() == Approx(0.87 * 50e9).epsilon(0.015));
     CHECK(rate.spread < 0.1);
-    CHECK(nic_rate(tables(), tables().accelerator("A100-80G-SXM"), 200 * Gbitps).payload.value() ==
+XX
           Approx(0.87 * 25e9).epsilon(0.02));
     CHECK(tables().sources[static_cast<std::size_t>(rate.source)].id == "deepep-v1");
 }

@@ -236,9 +236,9 @@ TEST_CASE("wrong types, missing units and ranges are refused with the place and 
     CHECK(has(refused_text(sound("pp = \"four\"")), ":14:1: plan.pp = \"four\" is text, not a whole number"));
     CHECK(has(refused_text(sound("pp = 99999999999")), "is not between 1 and"));
     CHECK(has(refused_text(sound("pp = 99999999999999999999")), "not valid TOML"));
-    CHECK(has(refused_text(sound(), "provenance = 3\n"), "is a whole number, not text"));
+    CHECK(has(refused_text(sound("", "provenance = 3\n")), "is a whole number, not text"));
     CHECK(has(refused_text(sound("schedule = \"dualpip\"")), "try \"dualpipe\""));
-    CHECK(has(refused_text(sound(), "[assumptions]\nload_cv = nan\n"), "is not between"));
+    CHECK(has(refused_text(sound("", "[assumptions]\nload_cv = nan\n")), "is not between"));
     auto bare = sound();
     bare.replace(bare.find("gpus = 64"), 9, "gpus = 64\nnic = 400");
     CHECK(has(refused_text(bare), "s.toml:7:1: cluster.nic = 400 is a whole number, not text (a bare number has no unit); try \"400 Gb/s\""));
@@ -253,7 +253,7 @@ TEST_CASE("all broken rules of plan and cluster are told at once")
 {
     auto const text = refused_text(sound("pp = 3\nvpp = 7\netp = 5"));
     CHECK(std::count(text.begin(), text.end(), '\n') >= 1);
-    CHECK(has(text, "s.toml:14:1: plan.pp"));
+    CHECK(has(text, "s.toml:16:1: plan.etp"));
 }
 
 TEST_CASE("includes are read beside the file, bounded and never in a circle")
