@@ -195,7 +195,8 @@ CostModel::Rate CostModel::attention_rate(Op const& op, bool words) const
     double best = std::numeric_limits<double>::infinity();
     std::vector<OpRow const*> rows;
     for (auto const* row : rows_) {
-        if (row->kind != op.kind || !serves(row->precision, op.precision) || !pass_serves(row->pass, op.pass)) continue;
+        auto const pass = op.pass == Pass::recompute ? Pass::forward : op.pass; // unlike a product's, the kernels differ
+        if (row->kind != op.kind || !serves(row->precision, op.precision) || row->pass != pass) continue;
         if (row->qk_dim != op.qk_dim || row->v_dim != op.v_dim || !row->causal || row->seq == 0) continue;
         double const parallel = double(std::max(row->batch, 1L)) * std::max(row->heads, 1);
         double const d = std::abs(log_ratio(double(row->seq), double(op.seq))) +

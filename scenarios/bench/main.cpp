@@ -42,6 +42,39 @@ void reference_case()
                r.projection.step_time_s.value, r.pair ? r.pair->seconds * 1e3 : 0.0, one, all);
 }
 
+/// DeepSeek's layer trace (profile-data, train.json): ms of one pair over four layers on the compute streams, by class.
+struct TraceClass {
+    OpClass op_class;
+    double published_ms;
+    char const* rate_from; // what our rate stands on
+};
+constexpr TraceClass trace[] = {
+    {OpClass::expert_gemm, 22.9, "DeepGEMM benchmark"},  {OpClass::wgrad, 21.4, "DeepGEMM benchmark (trace: + 11.4 on a second stream)"},
+    {OpClass::dense_gemm, 18.8, "DeepGEMM benchmark"},   {OpClass::attention_backward, 17.0, "the same trace"},
+    {OpClass::attention_forward, 4.9, "the same trace"}, {OpClass::cast, 15.6, "the same trace"},
+    {OpClass::permute, 5.1, "the same trace"},           {OpClass::elementwise, 5.0, "the same trace"},
+    {OpClass::norm, 3.4, "the same trace"},              {OpClass::activation, 1.9, "the same trace"},
+    {OpClass::rope, 1.5, "the same trace"},              {OpClass::router, 0.5, "the same trace"},
+};
+
+void layer_trace()
+{
+    auto const r = run(load_scenario(shipped_folder() + "/examples/deepseek-v3-h800.toml"));
+    if (!r.pair) return;
+    double ours = 0, published = 0;
+    fmt::print("One forward beside one backward over {} MoE layers, by class of operation\n"
+               "                      published  trainfare  rate from\n"
+               "                           (ms)       (ms)\n", r.pair->layers);
+    for (auto const& row : trace) {
+        double const ms = r.pair->by_class[static_cast<std::size_t>(row.op_class)] * 1e3;
+        ours += ms, published += row.published_ms;
+        fmt::print("  {:<19} {:9.1f}  {:9.1f}  {}\n", name(row.op_class), row.published_ms, ms, row.rate_from);
+    }
+    fmt::print("  {:<19} {:9.1f}  {:9.1f}\n  {:<19} {:9.1f}  {:9.1f}  {:+.1f} %\n  {:<19} {:9.1f}  {:9.1f}\n\n", "sum", published, ours,
+               "the pair", 129.0, r.pair->seconds * 1e3, 100 * (r.pair->seconds / 0.129 - 1), "exchanges, busy", 113.0,
+               r.pair->exchange_seconds * 1e3);
+}
+
 /// The reference plan at another size: as many micro-batches a rank (120), more data-parallel replicas. 256 GPUs: 4 pipeline ranks.
 Scenario sized(int gpus)
 {
@@ -95,6 +128,7 @@ int main()
 {
     try {
         reference_case();
+        layer_trace();
         growth();
         closed_form_rate();
     } catch (std::exception const& error) {

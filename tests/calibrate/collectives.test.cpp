@@ -189,8 +189,7 @@ TEST_CASE(
     INFO(rate.derivation);
     CHECK(rate.payload.value() == Approx(0.87 * 50e9).epsilon(0.015));
     CHECK(rate.spread < 0.1);
-XX
-          Approx(0.87 * 25e9).epsilon(0.02));
+    CHECK(nic_rate(tables(), 200 * Gbitps).payload.value() == Approx(rate.payload.value() / 2));
     CHECK(tables().sources[static_cast<std::size_t>(rate.source)].id == "deepep-v1");
 }
 
