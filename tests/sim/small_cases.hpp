@@ -44,7 +44,7 @@ inline Cluster h800(int gpus)
     c.gpu = tables().accelerator("H800-SXM");
     c.gpus = gpus;
     c.scale_up = scale_up_rate(tables(), c.gpu).payload;
-    c.nic = nic_rate(tables(), c.gpu, 400 * units::Gbitps).payload;
+    c.nic = nic_rate(tables(), 400 * units::Gbitps).payload;
     return c;
 }
 
