@@ -42,14 +42,14 @@ bool same_die(Tables const& tables, std::string const& a, std::string const& b)
 
 Contention derive_contention(Tables const& tables, Accelerator const& gpu)
 {
-    using Shape = std::tuple<OpKind, long, long, int>;
+    using Shape = std::tuple<OpKind, Precision, long, long, int>;
     std::map<Shape, LogMean> alone, beside;
     for (auto const& row : tables.ops) {
         bool const matrix = row.kind == OpKind::gemm || row.kind == OpKind::expert_gemm;
         // Small products are bound by memory, not by SMs: they say nothing about what losing SMs costs.
         if (!matrix || row.n == 0 || row.m * row.groups < 4096 || !same_die(tables, row.accelerator, gpu.key)) continue;
         double const share = row.comm_sms > 0 && gpu.sms ? double(*gpu.sms - row.comm_sms) / *gpu.sms : 1.0;
-        (row.comm_sms > 0 ? beside : alone)[{row.kind, row.n, row.k, row.groups}].add(row.rate.value() / share);
+        (row.comm_sms > 0 ? beside : alone)[{row.kind, row.precision, row.n, row.k, row.groups}].add(row.rate.value() / share);
     }
     Contention c;
     LogMean matrix;

@@ -23,7 +23,7 @@ double hypot_spread(double a, double b) { return std::sqrt(a * a + b * b); }
 /// Rows are (rows per group): a curve of one shape over m.
 struct Point {
     double log_m = 0, log_rate = 0, spread = 0;
-    int source = -1;
+    OpRow const* row = nullptr; // the last of those merged
 };
 
 /// Points of one shape, rows of equal m merged to their geometric mean; spread is half the range of what was merged.
@@ -41,7 +41,7 @@ std::vector<Point> curve(std::vector<OpRow const*> rows)
             sum += std::log(rate), low = std::min(low, rate), high = std::max(high, rate);
         }
         auto const n = static_cast<double>(j - i);
-        points.push_back({std::log(double(rows[i]->m)), sum / n, std::max(0.05, (high - low) / (high + low)), rows[j - 1]->source});
+        points.push_back({std::log(double(rows[i]->m)), sum / n, std::max(0.05, (high - low) / (high + low)), rows[j - 1]});
         i = j;
     }
     return points;
@@ -50,14 +50,14 @@ std::vector<Point> curve(std::vector<OpRow const*> rows)
 struct Read {
     double rate = 0, spread = 0;
     Quality quality = Quality::exact;
-    int source = -1;
+    OpRow const* row = nullptr; // the nearest of those read
 };
 
 /// Log-log linear along m; outside the measured rows the end point's rate serves, flagged.
 Read read(std::vector<Point> const& points, double m)
 {
     double const x = std::log(m);
-    auto const at = [](Point const& p, Quality q) { return Read{std::exp(p.log_rate), p.spread, q, p.source}; };
+    auto const at = [](Point const& p, Quality q) { return Read{std::exp(p.log_rate), p.spread, q, p.row}; };
     auto const near = [&](Point const& p) { return std::abs(p.log_m - x) < std::log(1.02); };
     for (auto const& p : points)
         if (near(p)) return at(p, Quality::exact);
@@ -69,7 +69,8 @@ Read read(std::vector<Point> const& points, double m)
     auto const& a = points[i - 1];
     auto const& b = points[i];
     double const t = (x - a.log_m) / (b.log_m - a.log_m);
-    return {std::exp(a.log_rate + t * (b.log_rate - a.log_rate)), std::max(a.spread, b.spread), Quality::interpolated, b.source};
+    return {std::exp(a.log_rate + t * (b.log_rate - a.log_rate)), std::max(a.spread, b.spread), Quality::interpolated,
+            t < 0.5 ? a.row : b.row};
 }
 
 bool same_shape(OpRow const& row, Op const& op) { return row.n == op.n && row.k == op.k && row.groups == op.groups; }
@@ -86,6 +87,17 @@ bool pass_serves(std::optional<Pass> row, Pass wanted)
     if (wanted == Pass::recompute) wanted = Pass::forward;
     if (!row) return wanted != Pass::wgrad;
     return *row == wanted || (wanted == Pass::dgrad && *row == Pass::forward);
+}
+
+/// Rows of the part itself take the place of a donor's at the same number of rows.
+void prefer_own(std::vector<OpRow const*>& rows, std::string const& own)
+{
+    auto const all = rows;
+    std::erase_if(rows, [&](OpRow const* donated) {
+        return donated->accelerator != own && std::any_of(all.begin(), all.end(), [&](OpRow const* row) {
+                   return row->accelerator == own && row->m == donated->m;
+               });
+    });
 }
 
 std::string quantity(Op const& op)
@@ -120,7 +132,7 @@ CostModel::CostModel(Tables const& tables, Accelerator const& gpu, bool strict, 
     : tables_{&tables}, gpu_{gpu}, strict_{strict}, what_if_{what_if}, contention_{derive_contention(tables, gpu)}
 {
     // An export-limited part and its parent share the die where SM counts agree (H800 and H100): either's rows serve the other.
-    if (gpu.variant_of && tables.accelerator(*gpu.variant_of).sms == gpu.sms) donor_ = *gpu.variant_of;
+    if (gpu.variant_of && gpu.sms && tables.accelerator(*gpu.variant_of).sms == gpu.sms) donor_ = *gpu.variant_of;
     for (auto const& [key, other] : tables.accelerators)
         if (other.variant_of == gpu.key && other.sms == gpu.sms && gpu.sms) donor_ = key;
     for (auto const& row : tables.ops)
@@ -157,7 +169,15 @@ CostModel::Rate CostModel::class_rate(Op const& op, std::string_view key, bool w
                          fmt::format("no rate for {} in {} on {} (its time cannot be estimated); add a row for {} or for *", key,
                                      name(op.precision), gpu_.key, gpu_.key));
     Rate rate;
-    bool const hbm = row->unit == "hbm";
+    bool const hbm = row->unit == "hbm", matrix = op.flops.value() > 0;
+    if (row->unit != (matrix ? "peak" : "hbm"))
+        throw InputError(row->place,
+                         fmt::format("{} has unit {}, but {}; give its share of {}", row->quantity, row->unit,
+                                     matrix ? "a matrix product is priced by its FLOPs" : "it is priced by its bytes",
+                                     matrix ? "peak FLOP/s (unit peak)" : "HBM bandwidth (unit hbm)"));
+    if (matrix && !gpu_.bf16)
+        throw InputError({tables_->folder + "/hardware.csv", 0, 0},
+                         fmt::format("{} has no dense_bf16_tflops (a share of peak gives no time); fill it in", gpu_.key));
     rate.value = row->value * (hbm ? gpu_.memory_bandwidth.value() : peak(op.precision));
     rate.spread = via.empty() ? row->spread : hypot_spread(row->spread, donor_spread);
     rate.source = row->source;
@@ -207,9 +227,11 @@ CostModel::Rate CostModel::attention_rate(Op const& op, bool words) const
     if (rows.empty()) return class_rate(op, quantity(op), words);
     for (auto const* row : rows) // a curve over m has no meaning here: rows of one shape differ in nothing but the run
         if (row->m != rows.front()->m) return class_rate(op, quantity(op), words);
+    prefer_own(rows, gpu_.key);
     auto const merged = curve(rows).front();
+    best += std::abs(log_ratio(2 * op.keys, double(op.seq))); // a window, or chosen keys: rows are of the whole triangle
     auto const quality = best < 1e-3 ? Quality::exact : best < std::log(4.0) ? Quality::interpolated : Quality::extrapolated;
-    return finish(std::exp(merged.log_rate), merged.spread, quality, *rows.back(), beside_factor(*rows.front()),
+    return finish(std::exp(merged.log_rate), merged.spread, quality, *merged.row, beside_factor(*merged.row),
                   fmt::format("timed {} for {}", rows.front()->comm_sms > 0 ? "beside communication" : "alone", shape_words(op)), words);
 }
 
@@ -224,10 +246,11 @@ CostModel::Rate CostModel::matrix_rate(Op const& op, bool words) const
         if (same_shape(*row, op)) (row->comm_sms > 0 ? beside : alone).push_back(row);
         if (row->comm_sms == 0) shapes[{row->n, row->k, row->groups}].push_back(row);
     }
-    for (auto const* rows : {&alone, &beside}) { // rows timed beside communication serve where nothing was timed alone
+    for (auto* rows : {&alone, &beside}) { // rows timed beside communication serve where nothing was timed alone
         if (rows->empty()) continue;
+        prefer_own(*rows, gpu_.key);
         auto const r = read(curve(*rows), double(op.m));
-        return finish(r.rate, r.spread, r.quality, *rows->back(), beside_factor(*rows->front()),
+        return finish(r.rate, r.spread, r.quality, *r.row, beside_factor(*r.row),
                       fmt::format("timed {} {}", rows == &alone ? "alone" : "beside communication", shape_words(op)), words);
     }
     if (shapes.empty()) return class_rate(op, quantity(op), words);
@@ -250,7 +273,7 @@ CostModel::Rate CostModel::matrix_rate(Op const& op, bool words) const
         sum += w * std::log(read(curve(*rows), double(op.m)).rate), weight += w;
     }
     auto const quality = near.front().first < std::log(4.0) ? Quality::interpolated : Quality::extrapolated;
-    auto const& first = *near.front().second->front();
+    auto const& first = *read(curve(*near.front().second), double(op.m)).row;
     return finish(std::exp(sum / weight), 0, quality, first, 1,
                   fmt::format("nearest {} shapes to {} (first n={} k={})", near.size(), shape_words(op), first.n, first.k), words);
 }
@@ -261,7 +284,10 @@ Cost CostModel::price(Op const& op, Conditions conditions, bool words) const
     double const gap = gap_.value() * op.kernels;
     if (is_communication(op.kind)) return cost; // priced from links, not from this table
     bool const matrix = is_matrix(op.kind) && op.flops.value() > 0;
-    auto rate = matrix && op.kind != OpKind::router ? matrix_rate(op, words) : class_rate(op, quantity(op), words);
+    if (gpu_.sms && conditions.comm_sms >= *gpu_.sms)
+        throw InputError(fmt::format("plan.comm_sms = {} leaves none of the {} SMs of {} to compute; try 20",
+                                     conditions.comm_sms, *gpu_.sms, gpu_.key));
+    auto rate = matrix ? matrix_rate(op, words) : class_rate(op, quantity(op), words);
     if (strict_ && rate.quality == Quality::class_rate && matrix)
         throw MissingCalibration(fmt::format("{} {} ({}) has no measured row for {} (--strict refuses class rates); import or "
                                              "measure it, or drop --strict", name(op.kind), op.name, shape_words(op), gpu_.key));

@@ -101,7 +101,8 @@ void OpBuilder::tensor_parallel(std::vector<Op>& ops, Pass pass, char const* nam
 {
     if (plan.tp == 1) return;
     Op op = moves(OpKind::tp_collective, pass, name, 0);
-    op.payload = Bytes{2.0 * static_cast<double>(tokens) * arch.hidden * (plan.sp ? 1 : 2)}; // all-reduce = both halves
+    // With sequence parallelism a gather and a scatter surround each part; without, one all-reduce, whose two halves these are.
+    op.payload = Bytes{2.0 * static_cast<double>(tokens) * arch.hidden};
     ops.push_back(op);
 }
 

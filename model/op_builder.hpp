@@ -42,7 +42,7 @@ public:
 
     void norm(std::vector<Op>&, Pass, char const* name, double elements) const;
     void residual(std::vector<Op>&, Pass, char const* name) const;
-    /// All-gather or reduce-scatter (with sequence parallelism) or all-reduce of one activation inside the TP group.
+    /// All-gather or reduce-scatter of one activation inside the TP group; half an all-reduce without sequence parallelism.
     void tensor_parallel(std::vector<Op>&, Pass, char const* name) const;
 };
 

@@ -2,22 +2,21 @@
 //
 // Attention of one layer: norm, projections (full or latent), rotation, the fused kernel, output projection, and their gradients.
 #include <algorithm>
+#include <cmath>
 
 #include "model/op_builder.hpp"
 
 namespace trainfare {
 namespace {
 
-/// Mean number of keys a query sees: (S+1)/2 under a causal mask, fewer under a window (exact sum over positions).
-double mean_keys(Attention const& a, double seq)
+/// Keys of one query in the fused kernel. A recurrent state (lightning, delta net) counts as many keys as cost the same:
+/// two or three multiply-adds per element of the qk x v state, as in flops_per_token().
+double keys_of(Attention const& a, int seq_len)
 {
-    if (a.kind == AttentionKind::lightning || a.kind == AttentionKind::delta_net)
-        return a.v_dim; // a recurrent state of qk x v per head: as much work as v keys
-    double limit = seq;
-    if (a.window) limit = std::min(limit, static_cast<double>(*a.window));
-    if (a.sparse_top_k) limit = std::min(limit, static_cast<double>(*a.sparse_top_k));
-    if (limit >= seq) return seq / 2; // counted as half the square, as the published rates do
-    return (limit * limit / 2 + (seq - limit) * limit) / seq;
+    double const state = 1.0 * a.qk_dim * a.v_dim / (a.qk_dim + a.v_dim);
+    if (a.kind == AttentionKind::lightning) return 2 * state;
+    if (a.kind == AttentionKind::delta_net) return 3 * state;
+    return mean_keys(a, seq_len, true);
 }
 
 /// The fused kernel. forward: two products of the scores' size; backward: five (FlashAttention-2, arXiv:2307.08691 s3.1.2).
@@ -35,7 +34,7 @@ Op core(OpBuilder const& b, Attention const& a, Pass pass)
     op.kv_heads = std::max(1, a.kv_heads / b.plan.tp);
     op.qk_dim = a.qk_dim;
     op.v_dim = a.v_dim;
-    op.keys = mean_keys(a, static_cast<double>(b.plan.seq_len));
+    op.keys = keys_of(a, b.plan.seq_len);
     double const rows = static_cast<double>(b.tokens) * op.heads;
     double const per_key = pass == Pass::dgrad ? 2.0 * (3 * a.qk_dim + 2 * a.v_dim) : 2.0 * (a.qk_dim + a.v_dim);
     op.flops = Flops{rows * op.keys * per_key};
@@ -52,6 +51,21 @@ Op conversion(OpBuilder const& b, Attention const& a)
     return b.moves(OpKind::attention, Pass::dgrad, "attention_sums_and_conversion", rows * (4.0 * a.v_dim + 6.0 * a.qk_dim), 2);
 }
 
+/// Scores of the indexer that picks the keys of sparse attention (DeepSeek-V3.2): it reads every key, and has no values.
+Op indexer(OpBuilder const& b, int width, Pass pass)
+{
+    double const share = static_cast<double>(width) / b.plan.tp, t = static_cast<double>(b.tokens);
+    Op op = b.moves(OpKind::attention, pass, "indexer", 2 * t * share * (pass == Pass::dgrad ? 2 : 1));
+    op.precision = Precision::bf16;
+    op.batch = b.plan.micro_batch;
+    op.seq = b.plan.seq_len;
+    op.heads = op.kv_heads = 1;
+    op.qk_dim = static_cast<int>(share);
+    op.keys = mean_keys(Attention{}, b.plan.seq_len, true);
+    op.flops = Flops{2 * t * share * op.keys * (pass == Pass::dgrad ? 2 : 1)};
+    return op;
+}
+
 struct Projections {
     std::vector<Linear> down; // latent only: x -> latents
     std::vector<Linear> up;   // latents (or x) -> q, k, v
@@ -59,26 +73,40 @@ struct Projections {
     double latent = 0;        // elements per token that are normed and kept between down and up
 };
 
+/// Weights of a layer that its heads do not explain, as columns on the projection of x: output gates, the decay of linear
+/// attention, the indexer's keys; fewer than none where q is factored (Step-3).
+std::int64_t more_columns(Attention const& a, std::int64_t hidden, std::int64_t explained)
+{
+    return std::llround((a.matrix_parameters - static_cast<double>(explained)) / static_cast<double>(hidden));
+}
+
 Projections projections(OpBuilder const& b, Attention const& a)
 {
-    std::int64_t const h = b.arch.hidden, tp = b.plan.tp;
-    std::int64_t const q = static_cast<std::int64_t>(a.heads) * a.qk_dim / tp;
+    std::int64_t const h = b.arch.hidden, tp = b.plan.tp, heads = a.heads;
+    std::int64_t const q = heads * a.qk_dim, values = heads * a.v_dim;
     Projections p;
-    p.out = {"o_proj", h, static_cast<std::int64_t>(a.heads) * a.v_dim / tp};
+    p.out = {"o_proj", h, values / tp};
     if (!a.latent) {
-        std::int64_t const kv = a.owns_kv ? std::max<std::int64_t>(1, a.kv_heads / tp) * (a.qk_dim + a.v_dim) : 0;
-        p.up = {{"qkv_proj", q + kv, h}};
+        std::int64_t const one_kv = a.qk_dim + a.v_dim;
+        std::int64_t const kv = a.owns_kv ? std::max<std::int64_t>(1, a.kv_heads / tp) * one_kv : 0;
+        auto const more = more_columns(a, h, h * (q + (a.owns_kv ? a.kv_heads * one_kv : 0) + values));
+        p.up = {{"qkv_proj", q / tp + kv + more / tp, h}};
         return p;
     }
     auto const& l = *a.latent;
-    std::int64_t const kv_up = static_cast<std::int64_t>(a.heads) * (l.nope_dim + a.v_dim) / tp;
+    std::int64_t const kv_up = heads * (l.nope_dim + a.v_dim), down = l.kv_rank + l.rope_dim;
+    std::int64_t const q_rank = l.q_rank.value_or(0);
+    std::int64_t const indexer_q = l.q_rank ? a.indexer_width.value_or(0) : 0;
+    std::int64_t const up = q_rank * (q + indexer_q) + kv_up * l.kv_rank;
+    auto const more = more_columns(a, h, h * ((l.q_rank ? q_rank : q) + down + values) + up);
     if (l.q_rank) { // one fused product for both latents, as DeepGEMM's shape table has it (N = 2112 for DeepSeek-V3)
-        p.down = {{"q_a_kv_a_proj", *l.q_rank + l.kv_rank + l.rope_dim, h}};
-        p.up = {{"q_b_proj", q, *l.q_rank}, {"kv_b_proj", kv_up, l.kv_rank}};
-        p.latent = *l.q_rank + l.kv_rank;
+        p.down = {{"q_a_kv_a_proj", q_rank + down + more, h}};
+        p.up = {{"q_b_proj", q / tp, q_rank}, {"kv_b_proj", kv_up / tp, l.kv_rank}};
+        if (indexer_q > 0) p.up.push_back({"indexer_q_proj", indexer_q / tp, q_rank});
+        p.latent = static_cast<double>(q_rank + l.kv_rank);
     } else {
-        p.down = {{"q_kv_a_proj", q + l.kv_rank + l.rope_dim, h}};
-        p.up = {{"kv_b_proj", kv_up, l.kv_rank}};
+        p.down = {{"q_kv_a_proj", q / tp + down + more, h}};
+        p.up = {{"kv_b_proj", kv_up / tp, l.kv_rank}};
         p.latent = l.kv_rank;
     }
     return p;
@@ -102,12 +130,22 @@ PartOps attention_ops(OpBuilder const& b, Layer const& layer)
         for (auto const& linear : p.up) b.forward(ops, linear, b.tokens, false, pass);
         ops.push_back(b.moves(OpKind::rope, pass, "rope", rope_bytes));
     };
+    auto kernel = [&](std::vector<Op>& ops, Pass pass) {
+        if (b.plan.cp > 1) { // keys and values of the other ranks; backward: again, and their gradients back
+            Op exchange = b.moves(OpKind::cp_exchange, pass, "cp_keys_values", 0);
+            double const kv = 2 * t * std::max(1, a.kv_heads / b.plan.tp) * (a.qk_dim + a.v_dim);
+            exchange.payload = Bytes{kv * (b.plan.cp - 1) * (pass == Pass::dgrad ? 2 : 1)};
+            ops.push_back(exchange);
+        }
+        if (a.indexer_width) ops.push_back(indexer(b, *a.indexer_width, pass));
+        ops.push_back(core(b, a, pass));
+    };
     auto all = [&](std::vector<Op>& ops, Pass pass) {
         b.norm(ops, pass, "attention_norm", x);
         b.tensor_parallel(ops, pass, "tp_gather_attention");
         for (auto const& linear : p.down) b.forward(ops, linear, b.tokens, false, pass);
         up(ops, pass);
-        ops.push_back(core(b, a, pass));
+        kernel(ops, pass);
         b.forward(ops, p.out, b.tokens, false, pass);
         b.tensor_parallel(ops, pass, "tp_scatter_attention");
     };
@@ -115,25 +153,17 @@ PartOps attention_ops(OpBuilder const& b, Layer const& layer)
     PartOps ops;
     b.residual(ops.forward, Pass::forward, "residual_in");
     all(ops.forward, Pass::forward);
-    if (b.plan.cp > 1) {
-        Op exchange = b.moves(OpKind::cp_exchange, Pass::forward, "cp_keys_values", 0);
-        exchange.payload = Bytes{2 * t * std::max(1, a.kv_heads / b.plan.tp) * (a.qk_dim + a.v_dim) * (b.plan.cp - 1)};
-        ops.forward.push_back(exchange);
-        exchange.pass = Pass::dgrad;
-        exchange.payload *= 2; // keys and values again, and their gradients back
-        ops.backward.push_back(exchange);
-    }
 
     if (full) {
         all(ops.backward, Pass::recompute);
     } else {
         if (keep.norm) b.norm(ops.backward, Pass::recompute, "attention_norm", x);
         if (keep.mla_up_proj && a.latent) up(ops.backward, Pass::recompute);
-        if (keep.attention_core) ops.backward.push_back(core(b, a, Pass::recompute));
+        if (keep.attention_core) kernel(ops.backward, Pass::recompute);
     }
     b.tensor_parallel(ops.backward, Pass::dgrad, "tp_gather_attention");
     b.dgrad(ops.backward, p.out, b.tokens);
-    ops.backward.push_back(core(b, a, Pass::dgrad));
+    kernel(ops.backward, Pass::dgrad);
     ops.backward.push_back(conversion(b, a));
     ops.backward.push_back(b.moves(OpKind::rope, Pass::dgrad, "rope", rope_bytes));
     for (auto const& linear : p.up) b.dgrad(ops.backward, linear, b.tokens);

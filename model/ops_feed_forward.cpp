@@ -76,10 +76,11 @@ PartOps dense(OpBuilder const& b, FeedForward const& f)
     b.residual(ops.forward, Pass::forward, "residual_attention");
     all(ops.forward, Pass::forward);
 
-    if (keep.kind == RecomputeKind::full || keep.mlp) all(ops.backward, Pass::recompute);
+    bool const redo = keep.kind == RecomputeKind::full || keep.mlp;
+    if (redo) all(ops.backward, Pass::recompute);
     else if (keep.norm) b.norm(ops.backward, Pass::recompute, "ffn_norm", x);
     b.tensor_parallel(ops.backward, Pass::dgrad, "tp_gather_ffn");
-    mlp_backward(b, ops.backward, m, b.tokens, false, keep.moe_act);
+    mlp_backward(b, ops.backward, m, b.tokens, false, keep.moe_act && !redo);
     b.tensor_parallel(ops.backward, Pass::dgrad, "tp_scatter_ffn");
     b.norm(ops.backward, Pass::dgrad, "ffn_norm", x);
     b.residual(ops.backward, Pass::dgrad, "residual_attention");

@@ -20,20 +20,23 @@ void read_rates(TableReader& in, Tables const& tables, Cluster& c)
 {
     if (auto const written = in.quantity("nvlink", bandwidth, "\"160 GB/s\"")) {
         c.scale_up = *written;
-        c.provenance.push_back(fmt::format("NVLink payload {} a direction and GPU: given in the scenario", format(c.scale_up)));
+        c.provenance.push_back(
+            fmt::format("NVLink payload {} a direction and GPU: given in the scenario", format(c.scale_up)));
     } else if (c.gpu.scale_up) {
         auto const rate = scale_up_rate(tables, c.gpu);
         c.scale_up = rate.payload;
         in.note_as("nvlink", fmt::format("\"{}\"", format(c.scale_up)), "hardware.csv and coll.csv");
         c.provenance.push_back(rate.derivation);
     } else {
-        in.fail("nvlink", fmt::format("is missing (hardware.csv gives no NVLink rate of {})", c.gpu.key), "nvlink = \"160 GB/s\"");
+        in.fail("nvlink", fmt::format("is missing (hardware.csv gives no NVLink rate of {})", c.gpu.key),
+                "nvlink = \"160 GB/s\"");
     }
 
     auto const line = in.quantity("nic", bandwidth, "\"400 Gb/s\"");
     if (!line && !c.gpu.nic)
         in.fail("nic", fmt::format("is missing (hardware.csv gives no NIC of {})", c.gpu.key), "nic = \"400 Gb/s\"");
-    if (!line) in.note_as("nic", fmt::format("\"{} Gb/s\"", c.gpu.nic->value() / units::Gbitps.value()), "hardware.csv");
+    if (!line)
+        in.note_as("nic", fmt::format("\"{} Gb/s\"", c.gpu.nic->value() / units::Gbitps.value()), "hardware.csv");
     auto const rate = nic_rate(tables, line ? *line : *c.gpu.nic);
     c.nic = rate.payload;
     c.provenance.push_back(rate.derivation);
@@ -72,10 +75,14 @@ Cluster read_cluster(TableReader& in, Tables const& tables, TableReader::Log& lo
     c.nodes_per_leaf = in.whole("nodes_per_leaf", c.nodes_per_leaf, 1, max_gpus);
     c.oversubscription = in.number("oversubscription", c.oversubscription, 1, 1000, "oversubscription = 1");
     c.placement = in.choice("placement", c.placement, placement_from, 2);
-    if (auto const t = in.quantity("nvlink_latency", seconds, "\"3.3 us\"")) c.scale_up_latency = *t;
-    else in.note("nvlink_latency", fmt::format("\"{}\"", format(c.scale_up_latency)), nullptr);
-    if (auto const t = in.quantity("nic_latency", seconds, "\"3.7 us\"")) c.nic_latency = *t;
-    else in.note("nic_latency", fmt::format("\"{}\"", format(c.nic_latency)), nullptr);
+    if (auto const t = in.quantity("nvlink_latency", seconds, "\"3.3 us\""))
+        c.scale_up_latency = *t;
+    else
+        in.note("nvlink_latency", fmt::format("\"{}\"", format(c.scale_up_latency)), nullptr);
+    if (auto const t = in.quantity("nic_latency", seconds, "\"3.7 us\""))
+        c.nic_latency = *t;
+    else
+        in.note("nic_latency", fmt::format("\"{}\"", format(c.nic_latency)), nullptr);
     c.pue = in.number("pue", c.pue, 1, 10, "pue = 1.3");
     c.node_overhead = in.number("node_overhead", c.node_overhead, 0, 10, "node_overhead = 0.5");
     auto const faults = tables_of(in, "fault");

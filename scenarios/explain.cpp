@@ -174,9 +174,9 @@ std::string explain(Scenario const& s, std::string const& quantity)
         if (auto const text = explain_op(step_inputs(s, tables, false), quantity); !text.empty()) return text;
     for (auto const* known : {"gpu_hours", "days", "cost_usd", "energy_kwh"})
         if (quantity == known) return explain_projection(s, quantity);
-    std::string names;
-    for (auto const& known : explainable_quantities(s)) names += (names.empty() ? "" : ", ") + known;
-    throw InputError(fmt::format("{} is no quantity of this scenario (nothing to derive); try one of {}", quantity, names));
+    throw InputError(fmt::format("{} is no quantity of this scenario (nothing to derive); try step_time_s, gpu_hours, days, cost_usd, "
+                                 "energy_kwh, memory_bytes, flops_per_token, links, contention, or op:NAME.PASS (explain without a "
+                                 "quantity lists them all)", quantity));
 }
 
 } // namespace trainfare

@@ -37,7 +37,8 @@ Attention read_attention(TableReader& in, int hidden)
         in.fail("kv_heads", fmt::format("= {} does not divide heads = {} (each key head serves as many query heads)",
                                         layout.kv_heads, layout.heads));
     if (!in.find("head_dim") && hidden % layout.heads)
-        in.fail("head_dim", fmt::format("is missing and hidden = {} is not a multiple of heads = {}", hidden, layout.heads),
+        in.fail("head_dim",
+                fmt::format("is missing and hidden = {} is not a multiple of heads = {}", hidden, layout.heads),
                 "head_dim = 128");
     layout.head_dim = in.whole("head_dim", hidden / layout.heads, 1, max_width);
     bool const bias = in.flag("attention_bias", false);
@@ -50,7 +51,8 @@ FeedForward read_experts(TableReader& in, int hidden, int count)
     experts.count = count;
     experts.top_k = in.whole("top_k", {}, 1, 100'000, "top_k = 2");
     if (experts.top_k > count)
-        in.fail("top_k", fmt::format("= {} is more than experts = {}", experts.top_k, count), fmt::format("top_k = {}", count));
+        in.fail("top_k", fmt::format("= {} is more than experts = {}", experts.top_k, count),
+                fmt::format("top_k = {}", count));
     experts.width = in.whole("expert_ffn", {}, 1, max_width, "expert_ffn = 2048");
     experts.shared_width = in.whole("shared_ffn", 0, 0, max_width);
     experts.groups = in.whole("expert_groups", 1, 1, 100'000);
@@ -60,7 +62,8 @@ FeedForward read_experts(TableReader& in, int hidden, int count)
     if (experts.top_groups > experts.groups)
         in.fail("top_groups", fmt::format("= {} is more than expert_groups = {}", experts.top_groups, experts.groups));
     if (experts.top_k > experts.top_groups * (count / experts.groups))
-        in.fail("top_groups", fmt::format("= {} groups hold fewer than top_k = {} experts", experts.top_groups, experts.top_k));
+        in.fail("top_groups",
+                fmt::format("= {} groups hold fewer than top_k = {} experts", experts.top_groups, experts.top_k));
     MoeOptions options;
     options.gated = in.flag("gated", true);
     return moe_ffn(hidden, experts, options);
@@ -119,7 +122,8 @@ Architecture load_model(std::string const& path)
     top.find("version");
     auto const* table = top.find("model");
     if (!table)
-        throw InputError(SourcePlace{path}, "is neither a config.json (it would begin with '{') nor a TOML file with a [model] table");
+        throw InputError(SourcePlace{path},
+                         "is neither a config.json (it would begin with '{') nor a TOML file with a [model] table");
     top.finish();
     TableReader in{table, "model", log};
     in.find("card_active");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Models without a config.json: the same layers written as a [model] table. One set of sizes for all layers, except that the
-// first may be dense and every n-th may see all tokens.
+// Models without a config.json: the same layers written as a [model] table. One set of sizes for all layers, except
+// that the first may be dense and every n-th may see all tokens.
 #pragma once
 
 #include "model/architecture.hpp"

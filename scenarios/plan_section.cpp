@@ -15,8 +15,12 @@ constexpr int max_sequences = 100'000'000;
 
 /// Names of `recompute_modules` and the switches they turn on.
 constexpr std::array<std::pair<std::string_view, bool Recompute::*>, 6> modules{{
-    {"attention_core", &Recompute::attention_core}, {"mlp", &Recompute::mlp}, {"moe", &Recompute::moe},
-    {"moe_act", &Recompute::moe_act}, {"norm", &Recompute::norm}, {"mla_up_proj", &Recompute::mla_up_proj},
+    {"attention_core", &Recompute::attention_core},
+    {"mlp", &Recompute::mlp},
+    {"moe", &Recompute::moe},
+    {"moe_act", &Recompute::moe_act},
+    {"norm", &Recompute::norm},
+    {"mla_up_proj", &Recompute::mla_up_proj},
 }};
 
 Recompute read_recompute(TableReader& in)
@@ -59,7 +63,9 @@ Plan read_plan(TableReader& in, Architecture const& model, int gpus)
     p.ep = in.whole("ep", 1, 1, max_degree);
     p.etp = in.whole("etp", 1, 1, max_degree);
     p.zero = in.whole("zero", 0, 0, 3);
-    auto const usual = p.pp == 1 ? ScheduleKind::none : p.vpp > 1 ? ScheduleKind::interleaved : ScheduleKind::one_f_one_b;
+    auto const usual = p.pp == 1   ? ScheduleKind::none
+                       : p.vpp > 1 ? ScheduleKind::interleaved
+                                   : ScheduleKind::one_f_one_b;
     p.schedule = in.choice("schedule", usual, schedule_from, 8);
     p.recompute = read_recompute(in);
     p.micro_batch = in.whole("micro_batch", 1, 1, max_sequences);

@@ -54,11 +54,13 @@ std::vector<Line> const& lines()
         {"cost, low", [](Result const& r) -> Value { return r.projection.cost_usd.low; }, as_dollars},
         {"cost", [](Result const& r) -> Value { return r.projection.cost_usd.value; }, as_dollars},
         {"cost, high", [](Result const& r) -> Value { return r.projection.cost_usd.high; }, as_dollars},
-        {"USD per GPU-hour", [](Result const& r) -> Value { return r.scenario.price.value / units::usd_per_gpu_hour; }, as_number},
+        {"USD per GPU-hour", [](Result const& r) -> Value { return r.scenario.price.value / units::usd_per_gpu_hour; },
+         as_number},
         {"MFU, causal", [](Result const& r) -> Value { return r.mfu_causal; }, as_share},
         {"memory, fullest GPU", [](Result const& r) -> Value { return r.memory.fullest().total().value(); }, as_bytes},
         {"memory, usable", [](Result const& r) -> Value { return r.memory.capacity.value(); }, as_bytes},
-        {"NVLink payload, GB/s", [](Result const& r) -> Value { return r.scenario.cluster.scale_up / units::GBps; }, as_number},
+        {"NVLink payload, GB/s", [](Result const& r) -> Value { return r.scenario.cluster.scale_up / units::GBps; },
+         as_number},
         {"NIC payload, GB/s", [](Result const& r) -> Value { return r.scenario.cluster.nic / units::GBps; }, as_number},
     };
     return all;
@@ -138,9 +140,11 @@ std::vector<std::string> differing_inputs(Results const& all)
     std::vector<std::string> keys;
     for (auto const* r : all)
         for (auto const& line : r->scenario.resolved)
-            if (!is_a_description(line.key) && std::find(keys.begin(), keys.end(), line.key) == keys.end()) keys.push_back(line.key);
+            if (!is_a_description(line.key) && std::find(keys.begin(), keys.end(), line.key) == keys.end())
+                keys.push_back(line.key);
     auto const same = [&](std::string const& key) {
-        return std::all_of(all.begin(), all.end(), [&](auto const* r) { return input(*r, key) == input(*all.front(), key); });
+        return std::all_of(all.begin(), all.end(),
+                           [&](auto const* r) { return input(*r, key) == input(*all.front(), key); });
     };
     keys.erase(std::remove_if(keys.begin(), keys.end(), same), keys.end());
     return keys;
@@ -171,15 +175,18 @@ std::string why(Result const& a, Result const& b)
     double const step = b.projection.step_time_s.value - a.projection.step_time_s.value;
     std::vector<std::pair<double, std::size_t>> parts;
     for (std::size_t c = 0; c < a.causes.mean.size(); ++c) parts.emplace_back(b.causes.mean[c] - a.causes.mean[c], c);
-    std::stable_sort(parts.begin(), parts.end(), [](auto const& x, auto const& y) { return std::abs(x.first) > std::abs(y.first); });
+    std::stable_sort(parts.begin(), parts.end(),
+                     [](auto const& x, auto const& y) { return std::abs(x.first) > std::abs(y.first); });
     std::string causes;
     for (std::size_t i = 0; i < 3; ++i)
         if (std::abs(parts[i].first) >= 0.0005)
-            causes += fmt::format("{}{} {:+.3f} s", causes.empty() ? ": " : ", ", name(static_cast<Cause>(parts[i].second)), parts[i].first);
-    std::string text = fmt::format("{}: the step is {} s {}{}", b.scenario.name, plain(std::abs(step), 3), step < 0 ? "shorter" : "longer",
-                                   causes);
+            causes += fmt::format("{}{} {:+.3f} s", causes.empty() ? ": " : ", ",
+                                  name(static_cast<Cause>(parts[i].second)), parts[i].first);
+    std::string text = fmt::format("{}: the step is {} s {}{}", b.scenario.name, plain(std::abs(step), 3),
+                                   step < 0 ? "shorter" : "longer", causes);
     auto const ratio = [](double x, double y) { return x > 0 ? plain(y / x, 3) : std::string("-"); };
-    text += fmt::format(". Cost x {} = GPU-hours x {}, price x {}", ratio(a.projection.cost_usd.value, b.projection.cost_usd.value),
+    text += fmt::format(". Cost x {} = GPU-hours x {}, price x {}",
+                        ratio(a.projection.cost_usd.value, b.projection.cost_usd.value),
                         ratio(a.projection.gpu_hours.value, b.projection.gpu_hours.value),
                         ratio(a.scenario.price.value.value(), b.scenario.price.value.value()));
     for (auto const& slope : a.slopes)
@@ -204,7 +211,9 @@ void print_comparison(std::ostream& out, std::vector<Result> const& results)
     }
     for (std::size_t i = 1; i < all.size(); ++i) print_wrapped(out, "- ", why(*all.front(), *all[i]));
     if (all.size() > 1)
-        print_wrapped(out, "- ", "The same costs stand behind all columns, so a difference is surer than either column's interval.");
+        print_wrapped(
+            out, "- ",
+            "The same costs stand behind all columns, so a difference is surer than either column's interval.");
 }
 
 } // namespace trainfare

@@ -65,7 +65,8 @@ void write_csv(std::ostream& out, std::vector<Result> const& results)
     for (auto const& r : results) {
         auto const& resolved = r.scenario.resolved;
         for (auto const& key : inputs) {
-            auto const it = std::find_if(resolved.begin(), resolved.end(), [&](auto const& line) { return line.key == key; });
+            auto const it =
+                std::find_if(resolved.begin(), resolved.end(), [&](auto const& line) { return line.key == key; });
             csv.field(it == resolved.end() ? std::string{} : cell(it->value));
         }
         csv.field(name(r.fidelity));

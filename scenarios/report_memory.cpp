@@ -24,14 +24,17 @@ struct Run {
 std::vector<Run> equal_runs(std::vector<StageMemory> const& stages)
 {
     auto const alike = [](StageMemory const& a, StageMemory const& b) {
-        return gb(a.weights) == gb(b.weights) && gb(a.gradients) == gb(b.gradients) && gb(a.optimizer) == gb(b.optimizer) &&
-               gb(a.activations) == gb(b.activations) && gb(a.buffers) == gb(b.buffers) && gb(a.total()) == gb(b.total()) &&
+        return gb(a.weights) == gb(b.weights) && gb(a.gradients) == gb(b.gradients) &&
+               gb(a.optimizer) == gb(b.optimizer) && gb(a.activations) == gb(b.activations) &&
+               gb(a.buffers) == gb(b.buffers) && gb(a.total()) == gb(b.total()) &&
                a.live_micro_batches == b.live_micro_batches;
     };
     std::vector<Run> runs;
     for (auto const& stage : stages) {
-        if (runs.empty() || !alike(*runs.back().first, stage)) runs.push_back({&stage, &stage});
-        else runs.back().last = &stage;
+        if (runs.empty() || !alike(*runs.back().first, stage))
+            runs.push_back({&stage, &stage});
+        else
+            runs.back().last = &stage;
     }
     return runs;
 }
@@ -43,7 +46,8 @@ void print_memory_table(std::ostream& out, MemoryReport const& memory, std::size
     auto const runs = equal_runs(memory.stages);
     int const fullest = memory.fullest().rank;
     fmt::print(out, "\nMemory per GPU, GB, by pipeline rank ({} usable){}\n", format(memory.capacity),
-               runs.size() <= most_rows ? "" : fmt::format(": the first {} of {} different ones", most_rows, runs.size()));
+               runs.size() <= most_rows ? ""
+                                        : fmt::format(": the first {} of {} different ones", most_rows, runs.size()));
     TextTable table{"rrrrrrrrrl"};
     table.row({"rank", "weights", "gradients", "optimizer", "activations", "buffers", "total", "free", "live", ""});
     for (std::size_t i = 0; i < runs.size(); ++i) {
@@ -51,9 +55,12 @@ void print_memory_table(std::ostream& out, MemoryReport const& memory, std::size
         int const last = runs[i].last->rank;
         bool const is_fullest = s.rank <= fullest && fullest <= last;
         if (i >= most_rows && !is_fullest) continue;
-        table.row({s.rank == last ? std::to_string(s.rank) : fmt::format("{}-{}", s.rank, last), gb(s.weights), gb(s.gradients), gb(s.optimizer), gb(s.activations), gb(s.buffers),
-                   gb(s.total()), gb(memory.capacity - s.total()), std::to_string(s.live_micro_batches),
-                   is_fullest ? "<- fullest" : s.total() > memory.capacity ? "<- does not fit" : ""});
+        table.row({s.rank == last ? std::to_string(s.rank) : fmt::format("{}-{}", s.rank, last), gb(s.weights),
+                   gb(s.gradients), gb(s.optimizer), gb(s.activations), gb(s.buffers), gb(s.total()),
+                   gb(memory.capacity - s.total()), std::to_string(s.live_micro_batches),
+                   is_fullest                    ? "<- fullest"
+                   : s.total() > memory.capacity ? "<- does not fit"
+                                                 : ""});
     }
     table.print(out);
 }

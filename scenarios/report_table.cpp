@@ -39,12 +39,15 @@ void print_headline(std::ostream& out, Result const& r)
     out << '\n';
     TextTable table{"lrrrl"};
     table.row({"", "value", "low", "high", "unit (low to high: 90 % interval)"});
-    table.row(interval_row("step", p.step_time_s, fmt::format("s, {} sequences of {}", s.plan.global_batch, s.plan.seq_len)));
+    table.row(
+        interval_row("step", p.step_time_s, fmt::format("s, {} sequences of {}", s.plan.global_batch, s.plan.seq_len)));
     table.row(interval_row("throughput", p.tokens_per_gpu_second, "tokens/s per GPU"));
     table.row(interval_row("training", p.days, "days"));
     table.row(interval_row("GPU time", p.gpu_hours * 1e-3, "1,000 GPU-hours"));
-    if (p.energy_kwh) table.row(interval_row("energy", *p.energy_kwh * 1e-3, fmt::format("MWh (PUE {})", s.cluster.pue)));
-    else table.row({"energy", "-", "-", "-", fmt::format("hardware.csv gives no power for {}", s.cluster.gpu.key)});
+    if (p.energy_kwh)
+        table.row(interval_row("energy", *p.energy_kwh * 1e-3, fmt::format("MWh (PUE {})", s.cluster.pue)));
+    else
+        table.row({"energy", "-", "-", "-", fmt::format("hardware.csv gives no power for {}", s.cluster.gpu.key)});
     auto price = fmt::format("1,000 USD at {}", format(s.price.value));
     if (s.price.low < s.price.high) price += fmt::format(" ({} to {})", format(s.price.low), format(s.price.high));
     table.row(interval_row("cost", p.cost_usd * 1e-3, price));
@@ -61,13 +64,14 @@ void print_causes(std::ostream& out, Result const& r)
     for (std::size_t i = 0; i < r.causes.mean.size(); ++i) {
         auto const cause = static_cast<Cause>(i);
         if (r.causes.mean[i] == 0) continue;
-        table.row({std::string(name(cause)), fmt::format("{:.3f}", r.causes.mean[i]), percent(r.causes.mean[i] / step), std::string(description(cause))});
+        table.row({std::string(name(cause)), fmt::format("{:.3f}", r.causes.mean[i]), percent(r.causes.mean[i] / step),
+                   std::string(description(cause))});
     }
     table.row({"sum", fmt::format("{:.3f}", step), "100.0 %", ""});
     table.print(out);
     if (r.causes.exchange_busy > 0)
-        fmt::print(out, "  Expert exchanges are busy {} s, {} of that hidden under compute.\n", plain(r.causes.exchange_busy),
-                   percent(r.causes.exchange_hidden / r.causes.exchange_busy));
+        fmt::print(out, "  Expert exchanges are busy {} s, {} of that hidden under compute.\n",
+                   plain(r.causes.exchange_busy), percent(r.causes.exchange_hidden / r.causes.exchange_busy));
 
     double const compute = sum(r.causes.compute_by_op);
     if (compute <= 0) return;
@@ -91,11 +95,13 @@ void print_slots(std::ostream& out, Result const& r)
     TextTable table{"rrrrrrr"};
     table.row({"1F", "bubble", "1B", "1W", "1F1B", "opt", "sum"});
     auto const cell = [](double v) { return fmt::format("{:.2f}", v); };
-    table.row({cell(s.forward), cell(s.bubble), cell(s.backward), cell(s.weight), cell(s.overlapped), cell(s.optimizer), cell(total)});
+    table.row({cell(s.forward), cell(s.bubble), cell(s.backward), cell(s.weight), cell(s.overlapped), cell(s.optimizer),
+               cell(total)});
     table.print(out);
     if (r.pair)
-        fmt::print(out, "  A forward beside a backward over {} MoE layers: {} ms; compute {} ms, exchanges {} ms.\n", r.pair->layers,
-                   plain(1e3 * r.pair->seconds), plain(1e3 * sum(r.pair->by_class)), plain(1e3 * r.pair->exchange_seconds));
+        fmt::print(out, "  A forward beside a backward over {} MoE layers: {} ms; compute {} ms, exchanges {} ms.\n",
+                   r.pair->layers, plain(1e3 * r.pair->seconds), plain(1e3 * sum(r.pair->by_class)),
+                   plain(1e3 * r.pair->exchange_seconds));
 }
 
 void print_phases(std::ostream& out, Result const& r)
@@ -117,7 +123,8 @@ void print_slopes(std::ostream& out, Result const& r)
     TextTable table{"lrl"};
     table.row({"", "step", ""});
     for (auto const& s : r.slopes)
-        table.row({fmt::format("{} {}", signed_percent(s.change, 0), s.resource), signed_percent(s.step_change), s.words});
+        table.row(
+            {fmt::format("{} {}", signed_percent(s.change, 0), s.resource), signed_percent(s.step_change), s.words});
     table.print(out);
 }
 
@@ -125,14 +132,16 @@ void print_spreads(std::ostream& out, Result const& r)
 {
     if (r.spreads.empty()) return;
     auto spreads = r.spreads;
-    std::stable_sort(spreads.begin(), spreads.end(), [](auto const& a, auto const& b) { return a.step_effect > b.step_effect; });
+    std::stable_sort(spreads.begin(), spreads.end(),
+                     [](auto const& a, auto const& b) { return a.step_effect > b.step_effect; });
     out << "\nWhat the interval is made of (half-widths, 90 %; their root sum of squares is the step's)\n";
     TextTable table{"lrrl"};
     table.row({"", "its own", "of the step", "from"});
     constexpr std::size_t most = 6;
     for (std::size_t i = 0; i < spreads.size() && i < most; ++i)
         table.row({spreads[i].name, percent(spreads[i].spread), percent(spreads[i].step_effect), spreads[i].source});
-    if (spreads.size() > most) table.row({fmt::format("{} smaller ones: --json lists them", spreads.size() - most), "", "", ""});
+    if (spreads.size() > most)
+        table.row({fmt::format("{} smaller ones: --json lists them", spreads.size() - most), "", "", ""});
     table.print(out);
 }
 
@@ -140,14 +149,16 @@ void print_sources(std::ostream& out, Result const& r)
 {
     if (r.sources.empty()) return;
     auto sources = r.sources;
-    std::stable_sort(sources.begin(), sources.end(), [](auto const& a, auto const& b) { return a.share_of_compute > b.share_of_compute; });
+    std::stable_sort(sources.begin(), sources.end(),
+                     [](auto const& a, auto const& b) { return a.share_of_compute > b.share_of_compute; });
     out << "\nWhere the costs come from, by share of compute time\n";
     TextTable table{"rlllll"};
     table.row({"share", "", "match", "date", "of", "source"});
     constexpr std::size_t most = 8;
     for (std::size_t i = 0; i < sources.size() && i < most; ++i) {
         auto const& s = sources[i];
-        table.row({percent(s.share_of_compute), s.provenance, s.quality, s.date, cut(s.what, 20), s.title.empty() ? s.id : s.title});
+        table.row({percent(s.share_of_compute), s.provenance, s.quality, s.date, cut(s.what, 20),
+                   s.title.empty() ? s.id : s.title});
     }
     if (sources.size() > most) table.row({"", fmt::format("{} more: --json", sources.size() - most), "", "", "", ""});
     table.print(out);
@@ -156,12 +167,16 @@ void print_sources(std::ostream& out, Result const& r)
 void print_flops(std::ostream& out, Result const& r)
 {
     auto const gflop = [](double f) { return plain(f * 1e-9); };
-    auto const mfu = [&](double f) { return r.flops.causal > 0 ? percent(r.mfu_causal * f / r.flops.causal) : std::string("-"); };
-    fmt::print(out, "\nModel: {} parameters, {} active. FLOPs per token and share of the bf16 peak (MFU), by convention\n",
+    auto const mfu = [&](double f) {
+        return r.flops.causal > 0 ? percent(r.mfu_causal * f / r.flops.causal) : std::string("-");
+    };
+    fmt::print(out,
+               "\nModel: {} parameters, {} active. FLOPs per token and share of the bf16 peak (MFU), by convention\n",
                format_count(r.parameters.total), format_count(r.parameters.active));
     TextTable table{"lrrrr"};
     table.row({"", "causal", "causal + MTP", "non-causal", "6N"});
-    table.row({"GFLOP/token", gflop(r.flops.causal), gflop(r.flops.causal_mtp), gflop(r.flops.noncausal), gflop(r.flops.six_n)});
+    table.row({"GFLOP/token", gflop(r.flops.causal), gflop(r.flops.causal_mtp), gflop(r.flops.noncausal),
+               gflop(r.flops.six_n)});
     table.row({"MFU", mfu(r.flops.causal), mfu(r.flops.causal_mtp), mfu(r.flops.noncausal), mfu(r.flops.six_n)});
     table.print(out);
 }
@@ -182,7 +197,9 @@ void print_notes(std::ostream& out, Result const& r)
     print_wrapped(out, "  - ", r.closed_form_words.empty() ? how : how + "; " + r.closed_form_words);
     for (auto const& line : r.topology) print_wrapped(out, "  - ", line);
     for (auto const& line : s.cluster.provenance) print_wrapped(out, "  - ", line);
-    print_wrapped(out, "  - ", fmt::format("tokens per expert vary by a CV of {}: {}", s.assumptions.load_cv, s.assumptions.load_source));
+    print_wrapped(
+        out, "  - ",
+        fmt::format("tokens per expert vary by a CV of {}: {}", s.assumptions.load_cv, s.assumptions.load_source));
     for (auto const& line : s.warnings) print_wrapped(out, "  - warning: ", line);
     for (auto const& line : r.warnings) print_wrapped(out, "  - warning: ", line);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One step as Chrome trace events, which Perfetto (ui.perfetto.dev) opens. A process is a pipeline rank, shown by one group of
-// GPUs that stands for its class; a thread is a stream. Slices of one track never overlap: where a stream has two transfers under
-// way at once, the second goes to another track of the same stream.
+// One step as Chrome trace events, which Perfetto (ui.perfetto.dev) opens. A process is a pipeline rank, shown by one
+// group of GPUs that stands for its class; a thread is a stream. Slices of one track never overlap: where a stream has
+// two transfers under way at once, the second goes to another track of the same stream.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -77,7 +77,8 @@ public:
     void thread(int pid, int tid, std::string const& name)
     {
         event(fmt::format(R"("ph":"M","pid":{},"tid":{},"name":"thread_name","args":{{"name":"{}"}})", pid, tid, name));
-        event(fmt::format(R"("ph":"M","pid":{0},"tid":{1},"name":"thread_sort_index","args":{{"sort_index":{1}}})", pid, tid));
+        event(fmt::format(R"("ph":"M","pid":{0},"tid":{1},"name":"thread_sort_index","args":{{"sort_index":{1}}})", pid,
+                          tid));
     }
 
 private:
@@ -89,7 +90,8 @@ std::string arguments(Iteration const& iteration, TaskLabel const& label, std::v
 {
     std::string out = fmt::format(R"("activity":"{}")", words(label.activity));
     if (label.slot >= 0) {
-        out += fmt::format(R"(,"slot":{},"kind":"{}","pass":"{}")", label.slot, words(label.slot_kind), label.backward ? "backward" : "forward");
+        out += fmt::format(R"(,"slot":{},"kind":"{}","pass":"{}")", label.slot, words(label.slot_kind),
+                           label.backward ? "backward" : "forward");
         if (auto const index = static_cast<std::size_t>(label.slot); index < slots.size()) {
             auto const& slot = slots[index];
             bool const second = label.backward && slot.kind == SlotKind::overlapped;
@@ -123,7 +125,8 @@ void write_rank(Events& events, Timeline const& timeline, std::uint32_t group_cl
 
     std::vector<std::size_t> order;
     for (std::size_t t = 0; t < labels.size() && t < times.start.size(); ++t)
-        if (stream_of(labels[t].activity) >= 0 && times.end[t] > times.start[t] && problem.programs[program].tasks[t].kind != TaskKind::join)
+        if (stream_of(labels[t].activity) >= 0 && times.end[t] > times.start[t] &&
+            problem.programs[program].tasks[t].kind != TaskKind::join)
             order.push_back(t);
     std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return times.start[a] < times.start[b]; });
 
@@ -138,9 +141,10 @@ void write_rank(Events& events, Timeline const& timeline, std::uint32_t group_cl
         int const tid = static_cast<int>(stream) * lanes_per_stream + static_cast<int>(lane);
         // Whole nanoseconds, rounded before subtracting: neighbours that touch must not overlap in print.
         double const start = std::round(1e9 * times.start[t]), end = std::round(1e9 * times.end[t]);
-        events.event(fmt::format(R"("ph":"X","pid":{},"tid":{},"ts":{:.3f},"dur":{:.3f},"name":"{}","cat":"{}","args":{{{}}})", pid, tid,
-                                 1e-3 * start, 1e-3 * (end - start), title(labels[t]), streams[stream],
-                                 arguments(timeline.iteration, labels[t], slots)));
+        events.event(
+            fmt::format(R"("ph":"X","pid":{},"tid":{},"ts":{:.3f},"dur":{:.3f},"name":"{}","cat":"{}","args":{{{}}})",
+                        pid, tid, 1e-3 * start, 1e-3 * (end - start), title(labels[t]), streams[stream],
+                        arguments(timeline.iteration, labels[t], slots)));
     }
     for (std::size_t s = 0; s < streams.size(); ++s)
         for (std::size_t lane = 0; lane < std::max<std::size_t>(1, busy_until[s].size()); ++lane)

@@ -12,6 +12,7 @@
 #include "scenarios/pair.hpp"
 #include "scenarios/sources.hpp"
 #include "scenarios/spreads.hpp"
+#include "sim/traffic.hpp"
 
 namespace trainfare {
 namespace {
@@ -123,6 +124,23 @@ std::vector<std::string> topology_words(Cluster const& c)
     return lines;
 }
 
+/// Which level of the network sets the pace of one expert exchange, from the bytes each level carries.
+std::vector<std::string> exchange_words(StepInputs const& in, StepModel const& model)
+{
+    if (in.plan.ep * in.plan.etp == 1 || model.routing.count == 0) return {};
+    auto const spread = expert_spread(in.plan, in.cluster, model.routing);
+    double const copy = static_cast<double>(in.plan.micro_batch) * in.plan.seq_len / in.plan.cp / in.plan.tp * in.model->hidden *
+                        size_of(in.plan.combine_dtype).value();
+    TwoLevel const levels{std::min(in.plan.ep * in.plan.etp, in.cluster.domain), spread.domains, in.cluster.scale_up, in.cluster.nic, {}, {}};
+    auto const volume = expert_exchange(Bytes{copy}, {spread.domain_copies, spread.gpu_copies}, levels);
+    double const nic = volume.fabric / in.cluster.nic / units::ms, nvlink = volume.inside / in.cluster.scale_up / units::ms;
+    if (spread.domains == 1) return {fmt::format("one combine of {:.0f} MB a GPU stays inside an NVLink domain: {:.2f} ms", copy / 1e6, nvlink)};
+    return {fmt::format("one combine: a token reaches {:.2f} of {} nodes and {:.2f} GPUs, so a GPU sends {:.0f} MB over its NIC ({:.2f} ms) and "
+                        "{:.0f} MB over NVLink ({:.2f} ms): {} sets the pace",
+                        spread.domain_copies, spread.domains, spread.gpu_copies, volume.fabric.value() / 1e6, nic,
+                        volume.inside.value() / 1e6, nvlink, nic > nvlink ? "the NIC" : "NVLink")};
+}
+
 std::string limit_words(StepCauses const& causes, std::vector<Slope> const& slopes)
 {
     double total = 0;
@@ -207,7 +225,8 @@ Result run(Scenario const& scenario, RunOptions const& options)
                            scenario.price, scenario.cluster, step_at_batch(model), published_scale(scenario, inputs, closed.step));
     r.pair = overlapped_pair(inputs, model);
     r.sources = used_sources(inputs);
-    r.topology = topology_words(scenario.cluster);
+    r.topology = exchange_words(inputs, model);
+    for (auto& line : topology_words(scenario.cluster)) r.topology.push_back(std::move(line));
     r.limited_by = limit_words(r.causes, r.slopes);
     double const tokens = static_cast<double>(scenario.plan.global_batch) * scenario.plan.seq_len;
     if (scenario.cluster.gpu.bf16)

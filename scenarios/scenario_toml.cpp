@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Scenario files: includes first, then the file, then --set; read section by section; then every rule of plan and cluster is
-// checked at once, each broken one with the place of its key.
+// Scenario files: includes first, then the file, then --set; read section by section; then every rule of plan and
+// cluster is checked at once, each broken one with the place of its key.
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
@@ -69,9 +69,10 @@ public:
         auto const folder = it == folders_.end() ? fs::path{} : it->second;
         auto found = find_file(s.text, folder, fs::path{s.place.file}.parent_path().string());
         if (found.path.empty())
-            throw InputError(s.place, fmt::format("cannot find \"{}\" (looked {} and in the shipped files, {}); check the name",
-                                                  s.text.substr(0, 200), it == folders_.end() ? "here" : "beside this file",
-                                                  "trainfare --help says where they are"));
+            throw InputError(s.place,
+                             fmt::format("cannot find \"{}\" (looked {} and in the shipped files, {}); check the name",
+                                         s.text.substr(0, 200), it == folders_.end() ? "here" : "beside this file",
+                                         "trainfare --help says where they are"));
         return found;
     }
 
@@ -92,10 +93,12 @@ private:
         if (!include) return {};
         std::vector<Setting> names = include->kind == Setting::Kind::text ? std::vector{*include} : include->items;
         if (include->kind != Setting::Kind::text && include->kind != Setting::Kind::array)
-            throw InputError(include->place, "include is not a file name or a list of them; try include = \"clusters/h800-2048.toml\"");
+            throw InputError(include->place,
+                             "include is not a file name or a list of them; try include = \"clusters/h800-2048.toml\"");
         std::vector<Found> out;
         for (auto const& one : names) {
-            if (one.kind != Setting::Kind::text) throw InputError(include->place, "include holds something that is not a file name");
+            if (one.kind != Setting::Kind::text)
+                throw InputError(include->place, "include holds something that is not a file name");
             if (chain_.size() >= max_depth)
                 throw InputError(one.place, fmt::format("includes are nested more than {} deep", max_depth));
             if (included_.size() >= max_includes)
@@ -126,10 +129,12 @@ void read_model(Scenario& scenario, Setting const& root, FileReader const& files
     TableReader in{&table, "model", scenario.resolved};
     auto const type = in.find("type");
     if (type && type->text != "toml")
-        in.fail("type", fmt::format("= {} is not \"toml\" (a config.json states its own type)", show(*type).substr(0, 60)),
+        in.fail("type",
+                fmt::format("= {} is not \"toml\" (a config.json states its own type)", show(*type).substr(0, 60)),
                 "config = \"models/deepseek-v3.json\"");
     auto const* config = in.find("config");
-    if (type && config) in.fail("config", "is given beside type = \"toml\" (which of them is the model?)", "one of the two");
+    if (type && config)
+        in.fail("config", "is given beside type = \"toml\" (which of them is the model?)", "one of the two");
     if (type) {
         scenario.model = read_model_table(in, scenario.name);
     } else {
@@ -138,12 +143,14 @@ void read_model(Scenario& scenario, Setting const& root, FileReader const& files
         scenario.model_file = found.label;
         scenario.model = load_model(found.path.string());
     }
-    if (auto const active = in.quantity("card_active", [](std::string_view t) { return parse_count(t, {}, "parameters"); }, "\"37B\""))
+    if (auto const active = in.quantity(
+            "card_active", [](std::string_view t) { return parse_count(t, {}, "parameters"); }, "\"37B\""))
         scenario.card_active_parameters = *active;
     in.finish();
 }
 
-/// "plan.pp = 3 ..." is about plan.pp, "cluster.faults[2].factor" about cluster.fault.2: the place of the deepest key there is.
+/// "plan.pp = 3 ..." is about plan.pp, "cluster.faults[2].factor" about cluster.fault.2: the place of the deepest key
+/// there is.
 SourcePlace place_of_rule(Setting const& root, std::string const& rule)
 {
     Setting const* node = &root;
@@ -157,10 +164,13 @@ SourcePlace place_of_rule(Setting const& root, std::string const& rule)
         }
         if (!part.empty()) {
             std::size_t index = 0;
-            bool const number = std::from_chars(part.data(), part.data() + part.size(), index).ptr == part.data() + part.size();
+            bool const number =
+                std::from_chars(part.data(), part.data() + part.size(), index).ptr == part.data() + part.size();
             if (part == "faults") part = "fault";
-            if (number) node = index < node->items.size() ? &node->items[index] : nullptr;
-            else node = node->find(part);
+            if (number)
+                node = index < node->items.size() ? &node->items[index] : nullptr;
+            else
+                node = node->find(part);
             if (!node) break;
             place = node->place;
             part.clear();
@@ -177,8 +187,9 @@ void check_rules(Scenario const& scenario, Setting const& root)
     rules.insert(rules.end(), more.begin(), more.end());
     for (std::size_t i = 0; i < scenario.run.phases.size(); ++i)
         if (auto const from = scenario.run.phases[i].ramp_from; from && *from > scenario.plan.global_batch)
-            rules.push_back(fmt::format("run.phase.{}.ramp_from = {} is more than plan.global_batch = {} (the ramp grows to it); try {}", i,
-                                        *from, scenario.plan.global_batch, std::max(1, scenario.plan.global_batch / 4)));
+            rules.push_back(fmt::format(
+                "run.phase.{}.ramp_from = {} is more than plan.global_batch = {} (the ramp grows to it); try {}", i,
+                *from, scenario.plan.global_batch, std::max(1, scenario.plan.global_batch / 4)));
     std::string all;
     for (auto const& rule : rules) {
         auto place = place_of_rule(root, rule);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What can be done to settings without knowing TOML: merge them, override one from the command line, print them, and find the
-// key a misspelt one was meant to be.
+// What can be done to settings without knowing TOML: merge them, override one from the command line, print them, and
+// find the key a misspelt one was meant to be.
 #include "scenarios/toml_reader.hpp"
 
 #include <algorithm>
@@ -134,8 +134,10 @@ void merge(Setting& base, Setting const& over)
     }
     for (std::size_t i = 0; i < over.keys.size(); ++i) {
         auto& slot = base.at_or_add(over.keys[i]);
-        if (slot.keys.empty() && slot.items.empty()) slot = over.items[i];
-        else merge(slot, over.items[i]);
+        if (slot.keys.empty() && slot.items.empty())
+            slot = over.items[i];
+        else
+            merge(slot, over.items[i]);
     }
 }
 
@@ -143,7 +145,8 @@ void apply_override(Setting& root, std::string const& assignment)
 {
     auto const equals = assignment.find('=');
     if (equals == std::string::npos || equals == 0)
-        throw InputError(SourcePlace{"--set " + assignment}, "has no '=' (a key and a value are needed); try --set plan.pp=8");
+        throw InputError(SourcePlace{"--set " + assignment},
+                         "has no '=' (a key and a value are needed); try --set plan.pp=8");
     std::string const path = trimmed(assignment.substr(0, equals));
     std::string const label = "--set " + path;
     if (std::any_of(assignment.begin(), assignment.end(), [](char c) { return static_cast<unsigned char>(c) < 32; }))
@@ -162,13 +165,15 @@ void apply_override(Setting& root, std::string const& assignment)
             bool const digits = part.size() < 6 && part.find_first_not_of("0123456789") == std::string::npos;
             std::size_t const index = digits ? std::stoul(part) : node->items.size();
             if (index >= node->items.size())
-                throw InputError(SourcePlace{label}, fmt::format("'{}' is not one of the {} entries of that list (they count from 0)",
-                                                                 part, node->items.size()));
+                throw InputError(SourcePlace{label},
+                                 fmt::format("'{}' is not one of the {} entries of that list (they count from 0)", part,
+                                             node->items.size()));
             node = &node->items[index];
         } else if (node->kind == Setting::Kind::table) {
             node = &node->at_or_add(part);
         } else {
-            throw InputError(SourcePlace{label}, fmt::format("goes through {}, which has no keys", describe(node->kind)));
+            throw InputError(SourcePlace{label},
+                             fmt::format("goes through {}, which has no keys", describe(node->kind)));
         }
         begin = end + 1;
     }

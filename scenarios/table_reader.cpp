@@ -16,7 +16,8 @@ TableReader::TableReader(Setting const* table, std::string prefix, Log& log)
     : table_{table}, prefix_{std::move(prefix)}, log_{&log}
 {
     if (table_ && table_->kind != Setting::Kind::table)
-        throw InputError(table_->place, fmt::format("{} is {}, not a table; try [{}]", prefix_, describe(table_->kind), prefix_));
+        throw InputError(table_->place,
+                         fmt::format("{} is {}, not a table; try [{}]", prefix_, describe(table_->kind), prefix_));
 }
 
 Setting const* TableReader::find(std::string const& key)
@@ -59,7 +60,8 @@ void TableReader::fail_missing(std::string const& key, std::string const& hint)
     if (table_)
         for (auto const& written : table_->keys)
             if (std::find(known_.begin(), known_.end(), written) == known_.end() && nearest(written, {key}) == key)
-                throw InputError(table_->find(written)->place, fmt::format("unknown key '{}'; did you mean '{}'?", full(written), key));
+                throw InputError(table_->find(written)->place,
+                                 fmt::format("unknown key '{}'; did you mean '{}'?", full(written), key));
     fail(key, "is missing", hint);
 }
 
@@ -71,10 +73,12 @@ void TableReader::fail_quantity(std::string const& key, std::string const& reaso
 void TableReader::need(Setting const& s, Setting::Kind kind, std::string const& key, std::string const& example)
 {
     if (s.kind == kind) return;
-    bool const bare = kind == Setting::Kind::text && (s.kind == Setting::Kind::integer || s.kind == Setting::Kind::real);
+    bool const bare =
+        kind == Setting::Kind::text && (s.kind == Setting::Kind::integer || s.kind == Setting::Kind::real);
     bool const unit = bare && example.find(' ') != std::string::npos;
-    fail(key, fmt::format("= {} is {}, not {}{}", show(s).substr(0, 60), describe(s.kind), describe(kind),
-                          unit ? " (a bare number has no unit)" : ""),
+    fail(key,
+         fmt::format("= {} is {}, not {}{}", show(s).substr(0, 60), describe(s.kind), describe(kind),
+                     unit ? " (a bare number has no unit)" : ""),
          example);
 }
 
@@ -129,7 +133,8 @@ std::string TableReader::text(std::string const& key, std::optional<std::string>
     }
     need(*s, Setting::Kind::text, key, hint.empty() ? "text in quotes" : hint);
     auto const bad = [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127; };
-    if (std::any_of(s->text.begin(), s->text.end(), bad)) fail(key, "has a line break or control character (it is printed as one line)");
+    if (std::any_of(s->text.begin(), s->text.end(), bad))
+        fail(key, "has a line break or control character (it is printed as one line)");
     note(key, show(*s), s);
     return s->text;
 }
@@ -142,7 +147,8 @@ std::vector<std::string> TableReader::words(std::string const& key)
         if (s->kind != Setting::Kind::text) need(*s, Setting::Kind::array, key, "[\"norm\", \"moe_act\"]");
         if (s->kind == Setting::Kind::text) out.push_back(s->text);
         for (auto const& item : s->items) {
-            if (item.kind != Setting::Kind::text) fail(key, fmt::format("holds {}, not only text", describe(item.kind)));
+            if (item.kind != Setting::Kind::text)
+                fail(key, fmt::format("holds {}, not only text", describe(item.kind)));
             out.push_back(item.text);
         }
     }
@@ -159,7 +165,8 @@ std::vector<int> TableReader::wholes(std::string const& key, int low, int high)
         if (s->items.size() > 100'000) fail(key, "has more than 100,000 entries");
         for (auto const& item : s->items) {
             if (item.kind != Setting::Kind::integer || item.integer < low || item.integer > high)
-                fail(key, fmt::format("holds {}, not only whole numbers from {} to {}", show(item).substr(0, 60), low, high));
+                fail(key, fmt::format("holds {}, not only whole numbers from {} to {}", show(item).substr(0, 60), low,
+                                      high));
             out.push_back(static_cast<int>(item.integer));
         }
     }

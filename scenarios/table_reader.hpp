@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Typed reading of one TOML table. Every key asked for becomes a known key and a line of the resolved scenario, with its value
-// and where it came from; a key that nobody asked for is an error that names the nearest known one.
+// Typed reading of one TOML table. Every key asked for becomes a known key and a line of the resolved scenario, with
+// its value and where it came from; a key that nobody asked for is an error that names the nearest known one.
 #pragma once
 
 #include <limits>
@@ -27,7 +27,8 @@ public:
 
     // A missing fallback makes the key required; @p hint then says what to write.
     int whole(std::string const& key, std::optional<int> fallback, int low, int high, std::string const& hint = {});
-    double number(std::string const& key, std::optional<double> fallback, double low, double high, std::string const& hint = {});
+    double number(std::string const& key, std::optional<double> fallback, double low, double high,
+                  std::string const& hint = {});
     bool flag(std::string const& key, bool fallback);
     std::string text(std::string const& key, std::optional<std::string> fallback, std::string const& hint = {});
     std::vector<std::string> words(std::string const& key);
@@ -75,7 +76,8 @@ public:
 
     /// `place: prefix.key WHAT; try ADVICE`
     [[noreturn]] void fail(std::string const& key, std::string const& what, std::string const& advice = {});
-    [[noreturn]] void fail_choice(std::string const& key, std::string const& got, std::vector<std::string> const& names);
+    [[noreturn]] void fail_choice(std::string const& key, std::string const& got,
+                                  std::vector<std::string> const& names);
     [[nodiscard]] SourcePlace place(std::string const& key) const;
 
     /// @throws InputError on the first key that was never asked for.

@@ -52,7 +52,8 @@ void TextTable::print(std::ostream& out, std::size_t indent) const
         for (std::size_t i = 0; i < row.size() && i < widths.size(); ++i) {
             bool const last = i + 1 == align_.size();
             std::size_t const used = display_width(line);
-            auto const cell = last && align_[i] == 'l' && used < report_width ? cut(row[i], report_width - used) : row[i];
+            auto const cell =
+                last && align_[i] == 'l' && used < report_width ? cut(row[i], report_width - used) : row[i];
             std::string const pad(widths[i] - std::min(widths[i], display_width(cell)), ' ');
             line += align_[i] == 'r' ? pad + cell : cell + pad;
             line += "  ";

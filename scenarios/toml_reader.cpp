@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reads TOML with toml++ and copies it into plain values. toml++ recurses once per nested value and per part of a dotted key,
-// so a small scanner bounds both before it sees the text.
+// Reads TOML with toml++ and copies it into plain values. toml++ recurses once per nested value and per part of a
+// dotted key, so a small scanner bounds both before it sees the text.
 #include "scenarios/toml_reader.hpp"
 
 #include <algorithm>
@@ -51,7 +51,8 @@ void check_shape(std::string const& text, std::string const& label)
             }
         } else if (c == '.') {
             if (++dots >= max_key_parts)
-                fail(fmt::format("a key has more than {} parts; no key of a scenario has more than three", max_key_parts));
+                fail(fmt::format("a key has more than {} parts; no key of a scenario has more than three",
+                                 max_key_parts));
         } else if (c == '[' || c == '{') {
             dots = 0;
             if (++depth > max_nesting) fail(fmt::format("values are nested more than {} deep", max_nesting));
@@ -103,7 +104,8 @@ std::string read_text_file(std::string const& path)
     std::ifstream file;
     if (path != "-") {
         file.open(path, std::ios::binary);
-        if (!file) throw InputError(SourcePlace{path}, "cannot be opened (no such file, or no permission); check the path");
+        if (!file)
+            throw InputError(SourcePlace{path}, "cannot be opened (no such file, or no permission); check the path");
     }
     std::istream& in = path == "-" ? std::cin : file;
     std::string text(max_file_bytes + 1, '\0');
@@ -111,10 +113,12 @@ std::string read_text_file(std::string const& path)
     if (in.bad()) throw InputError(SourcePlace{path}, "cannot be read (is it a folder?)");
     text.resize(static_cast<std::size_t>(in.gcount()));
     if (text.size() > max_file_bytes)
-        throw InputError(SourcePlace{path}, "is larger than 4 MB (scenarios and models are a few kB); is this the right file?");
+        throw InputError(SourcePlace{path},
+                         "is larger than 4 MB (scenarios and models are a few kB); is this the right file?");
     if (auto const nul = text.find('\0'); nul != std::string::npos)
-        throw InputError({path, 1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<long>(nul), '\n')), 0},
-                         "has a NUL byte (not a text file); is this the right file?");
+        throw InputError(
+            {path, 1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<long>(nul), '\n')), 0},
+            "has a NUL byte (not a text file); is this the right file?");
     return text;
 }
 

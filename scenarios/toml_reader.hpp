@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// TOML as plain values, each with the place where it was written. It keeps toml++ out of every header, bounds what a hostile
-// file can cost, and merges includes, files and --set in that order.
+// TOML as plain values, each with the place where it was written. It keeps toml++ out of every header, bounds what a
+// hostile file can cost, and merges includes, files and --set in that order.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +19,9 @@ struct Setting {
     std::int64_t integer = 0;
     double real = 0;
     std::string text;
-    std::vector<Setting> items;        // of an array or table
-    std::vector<std::string> keys;     // of a table, beside items
-    SourcePlace place;                 // of the key, where it has one
+    std::vector<Setting> items;    // of an array or table
+    std::vector<std::string> keys; // of a table, beside items
+    SourcePlace place;             // of the key, where it has one
 
     [[nodiscard]] Setting const* find(std::string const& key) const; // null: not there
     Setting& at_or_add(std::string const& key);
@@ -41,7 +41,8 @@ Setting parse_toml(std::string const& text, std::string const& label);
 /// Tables merge key by key; anything else is replaced.
 void merge(Setting& base, Setting const& over);
 
-/// One --set: "plan.pp=8", "run.phase.0.tokens=1T". The value is TOML; what is not TOML is text ("H100-SXM", "400 Gb/s").
+/// One --set: "plan.pp=8", "run.phase.0.tokens=1T". The value is TOML; what is not TOML is text ("H100-SXM", "400
+/// Gb/s").
 void apply_override(Setting& root, std::string const& assignment);
 
 /// The candidate with the fewest edits to @p word, or empty where none is near.

@@ -3,6 +3,7 @@
 // Uneven loads on the exchange: which ranks each flow carries tokens for, and what that does to its time.
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "sim/surrogate.hpp"
 #include "sim/traffic.hpp"
@@ -14,7 +15,7 @@ namespace {
 /// other domain (all ranks there), then one to each other GPU of the own domain.
 std::vector<RankRange> flow_ranks(Plan const& plan, Cluster const& cluster, int group_size)
 {
-    int const size = plan.ep * plan.etp, inside = std::min(size, cluster.domain), domains = std::max(1, size / cluster.domain);
+    int const size = plan.ep * plan.etp, inside = ranks_inside(size, cluster.domain), domains = size / inside;
     std::vector<RankRange> ranks;
     for (int i = 0; i < group_size; ++i) {
         int const own = i % size / inside, at = i % size % inside;
@@ -64,7 +65,7 @@ double exchange_skew(Plan const& plan, Cluster const& cluster, Experts const& ex
 
     auto by_rank = rank_loads(experts, plan.ep, load_cv);
     std::vector<double> loads; // ranks of one expert-tensor group hold the same experts
-    for (double const load : deal(by_rank, std::clamp(plan.ep * plan.etp / cluster.domain, 1, plan.ep)))
+    for (double const load : deal(by_rank, std::gcd(expert_spread(plan, cluster, experts).domains, plan.ep)))
         loads.insert(loads.end(), static_cast<std::size_t>(plan.etp), load);
     auto const ranks = flow_ranks(plan, cluster, map.group_size());
     if (simulate) return skew_factor(problem, 0, ranks, loads);

@@ -75,9 +75,11 @@ DataSeconds data_parallel_seconds(StepModel const& step, Cluster const& cluster,
                           cluster.scale_up_latency, cluster.nic_latency};
     DataSeconds t;
     if (ranks.dense > 1) t.reduce += hierarchical_time(CollectiveOp::reduce_scatter, Bytes{dense}, levels).value();
+    // A ring is as fast as its slowest hop: over NVLink only where a whole pipeline rank, and no mirrored one, is in a domain.
+    bool const near = step.plan.gpus() / step.plan.pp <= cluster.domain && step.plan.schedule != ScheduleKind::dualpipe;
     if (ranks.expert > 1 && expert > 0)
-        t.reduce += collective_time(CollectiveOp::reduce_scatter, Algorithm::ring, ranks.expert, Bytes{expert}, cluster.nic,
-                                    cluster.nic_latency)
+        t.reduce += collective_time(CollectiveOp::reduce_scatter, Algorithm::ring, ranks.expert, Bytes{expert},
+                                    near ? cluster.scale_up : cluster.nic, near ? cluster.scale_up_latency : cluster.nic_latency)
                         .value();
     t.gather = t.reduce * step.gather_share;
     return t;
@@ -106,7 +108,7 @@ StepModel price_step(Architecture const& arch, Plan const& plan, Cluster const& 
         local.expert_load = step.expert_slowdown;
         if (plan.ep * plan.etp > 1) {
             auto const spread = expert_spread(plan, cluster, *experts);
-            TwoLevel const levels{std::min(plan.ep * plan.etp, cluster.domain), spread.domains, cluster.scale_up, cluster.nic,
+            TwoLevel const levels{ranks_inside(plan.ep * plan.etp, cluster.domain), spread.domains, cluster.scale_up, cluster.nic,
                                   cluster.scale_up_latency, cluster.nic_latency};
             auto const one = expert_exchange(Bytes{1e6}, {spread.domain_copies, spread.gpu_copies}, levels);
             auto const two = expert_exchange(Bytes{2e6}, {spread.domain_copies, spread.gpu_copies}, levels);
@@ -114,7 +116,7 @@ StepModel price_step(Architecture const& arch, Plan const& plan, Cluster const& 
             step.exchange_latency = one.time.value() - step.exchange_seconds_per_byte * 1e6;
         }
     }
-    bool const near = plan.pp > 1 && RankMap{plan, cluster}.gpu(RankMap{plan, cluster}.groups_per_rank(), 0) < cluster.domain;
+    bool const near = plan.gpus() <= cluster.domain; // else some hop crosses the fabric, and the slowest sets the pace
     step.send_payload = 2.0 * plan.micro_batch * plan.seq_len / plan.cp * arch.hidden / plan.tp; // bf16
     step.send_latency = (near ? cluster.scale_up_latency : cluster.nic_latency).value();
     step.send_seconds = step.send_latency + step.send_payload / (near ? cluster.scale_up : cluster.nic).value();

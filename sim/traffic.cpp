@@ -2,13 +2,16 @@
 #include "sim/traffic.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 namespace trainfare {
 
 RankMap::RankMap(Plan const& plan, Cluster const& cluster)
-    : pp_{plan.pp}, groups_{plan.gpus() / plan.pp / plan.group_size()}, size_{plan.group_size()},
-      node_{cluster.gpus_per_node}, spread_{cluster.placement == Placement::spread && plan.group_size() % cluster.gpus_per_node == 0}
+    // Whole expert groups and whole TP x CP groups; both divide the ranks of a stage, so their least common multiple does.
+    : pp_{plan.pp}, size_{std::lcm(plan.ep * plan.etp, plan.tp * plan.cp)}, node_{cluster.gpus_per_node},
+      spread_{cluster.placement == Placement::spread && size_ % cluster.gpus_per_node == 0}
 {
+    groups_ = plan.gpus() / pp_ / size_;
 }
 
 int RankMap::gpu(int group_id, int member) const
@@ -20,11 +23,13 @@ int RankMap::gpu(int group_id, int member) const
     return first + node * node_ + member % node_;
 }
 
+int ranks_inside(int ranks, int domain) { return ranks <= domain ? ranks : std::gcd(ranks, domain); }
+
 ExpertSpread expert_spread(Plan const& plan, Cluster const& cluster, Experts const& experts)
 {
     int const ranks = plan.ep * plan.etp;
     ExpertSpread spread;
-    spread.domains = std::max(1, ranks / cluster.domain);
+    spread.domains = ranks / ranks_inside(ranks, cluster.domain);
     switch (plan.dispatcher) {
     case Dispatcher::allgather:
         spread.domain_copies = spread.domains, spread.gpu_copies = ranks;
@@ -35,7 +40,7 @@ ExpertSpread expert_spread(Plan const& plan, Cluster const& cluster, Experts con
         break;
     case Dispatcher::deepep:
     case Dispatcher::none:
-        auto const reach = expected_reach(experts, plan.ep, std::min(spread.domains, plan.ep));
+        auto const reach = expected_reach(experts, plan.ep, std::gcd(spread.domains, plan.ep));
         spread.domain_copies = reach.domains, spread.gpu_copies = reach.gpus * plan.etp;
         break;
     }
@@ -47,7 +52,7 @@ GradientRanks gradient_ranks(Plan const& plan, Cluster const& cluster)
     int const mirrored = plan.schedule == ScheduleKind::dualpipe ? 2 : 1;
     GradientRanks ranks;
     int const dense = plan.dp * plan.cp;
-    ranks.dense_inside = std::clamp(cluster.domain / plan.tp, 1, dense);
+    ranks.dense_inside = ranks_inside(dense, std::max(1, cluster.domain / plan.tp));
     ranks.dense = dense * mirrored;
     ranks.expert = std::max(1, plan.gpus() / (plan.pp * plan.ep * plan.etp)) * mirrored;
     return ranks;
@@ -59,20 +64,20 @@ class FlowMaker {
 public:
     FlowMaker(Plan const& plan, Cluster const& cluster, RankMap const& map, Network const& network, Experts const* experts)
         : plan_{plan}, map_{map}, network_{network}, domain_{cluster.domain}, gradients_{gradient_ranks(plan, cluster)},
-          experts_{experts != nullptr && plan.ep * plan.etp > 1}
+          has_experts_{experts != nullptr}, exchanges_{has_experts_ && plan.ep * plan.etp > 1}
     {
-        if (experts_) spread_ = expert_spread(plan, cluster, *experts);
+        if (exchanges_) spread_ = expert_spread(plan, cluster, *experts);
     }
 
     void group(std::vector<Flow>& flows, int id)
     {
-        if (experts_) expert(flows, id);
+        if (exchanges_) expert(flows, id);
         if (plan_.pp > 1) {
             pipeline(flows, id, Channel::to_next, 1);
             pipeline(flows, id, Channel::to_previous, -1);
         }
         if (gradients_.dense > 1) dense(flows, id);
-        if (gradients_.expert > 1) expert_gradients(flows, id);
+        if (has_experts_ && gradients_.expert > 1) expert_gradients(flows, id);
     }
 
 private:
@@ -86,7 +91,7 @@ private:
     void expert(std::vector<Flow>& flows, int id) const
     {
         int const size = plan_.ep * plan_.etp; // ranks that exchange; several such sets may share one lock-step group
-        int const inside = std::min(size, domain_);
+        int const inside = ranks_inside(size, domain_);
         for (int i = 0; i < map_.group_size(); ++i) {
             int const base = i / size * size, own = (i - base) / inside;
             for (int d = 0; d < spread_.domains; ++d)
@@ -121,10 +126,17 @@ private:
             int const next = start + (position - start + plan_.tp) % span;
             if (inside > 1)
                 add(flows, id, Channel::data_dense, double(inside - 1) / inside, gpu_at(position), gpu_at(next));
-            if (stage > span)
-                add(flows, id, Channel::data_dense, double(across - 1) / across / inside, gpu_at(position),
-                    gpu_at((position + span) % stage));
+            int const to = stage > span ? gpu_at((position + span) % stage) : map_.gpu(mirrored(id), i);
+            add(flows, id, Channel::data_dense, double(across - 1) / across / inside, gpu_at(position), to);
         }
+    }
+
+    /// The group that holds the same stages in DualPipe. Its part in a ring shows as a share of the ring's hops; it carries hops of
+    /// its own where it is all there is to reduce with.
+    [[nodiscard]] int mirrored(int id) const
+    {
+        int const per_rank = map_.groups_per_rank();
+        return map_.group_id(map_.pipeline_ranks() - 1 - id / per_rank, id % per_rank);
     }
 
     /// Ring over the ranks that hold the same experts.
@@ -132,11 +144,11 @@ private:
     {
         int const per_rank = map_.groups_per_rank(), size = map_.group_size();
         int const first = id / per_rank * per_rank, stage = per_rank * size, step = plan_.ep * plan_.etp;
-        if (stage <= step) return; // only the mirrored pipeline rank holds the same: its exchange is not on this channel
         int const n = gradients_.expert;
         for (int i = 0; i < size; ++i) {
             int const position = id % per_rank * size + i, peer = (position + step) % stage;
-            add(flows, id, Channel::data_expert, double(n - 1) / n, map_.gpu(id, i), map_.gpu(first + peer / size, peer % size));
+            int const to = stage > step ? map_.gpu(first + peer / size, peer % size) : map_.gpu(mirrored(id), i);
+            add(flows, id, Channel::data_expert, double(n - 1) / n, map_.gpu(id, i), to);
         }
     }
 
@@ -145,7 +157,7 @@ private:
     Network const& network_;
     int domain_;
     GradientRanks gradients_;
-    bool experts_;
+    bool has_experts_, exchanges_;
     ExpertSpread spread_;
 };
 

@@ -26,9 +26,13 @@ public:
     [[nodiscard]] int gpu(int group_id, int member) const;
 
 private:
-    int pp_ = 1, groups_ = 1, size_ = 1, node_ = 8;
+    int pp_ = 1, size_ = 1, groups_ = 1, node_ = 8;
     bool spread_ = false;
 };
+
+/// GPUs of one NVLink domain that @p ranks contiguous ones fill alike: all where they fit, else the largest number that tiles
+/// both. 128 ranks on NVL72 meet in eights.
+int ranks_inside(int ranks, int domain);
 
 /// How the tokens of one GPU spread over its expert group, whatever dispatches them: DeepEP sends one copy per domain reached, NCCL's
 /// all-to-all one copy per expert, all-gather one copy to everybody.

@@ -46,9 +46,12 @@ int command_project(Options const& o)
         note(o.quiet, fmt::format("trace written to {}; open it at https://ui.perfetto.dev", o.trace));
     }
     std::ostringstream out;
-    if (o.json) out << to_json(result);
-    else if (o.csv) write_csv(out, {result});
-    else print_report(out, result);
+    if (o.json)
+        out << to_json(result);
+    else if (o.csv)
+        write_csv(out, {result});
+    else
+        print_report(out, result);
     write_result(out.str());
     return result.fits ? exit_answered : exit_no;
 }
@@ -58,9 +61,12 @@ int command_compare(Options const& o)
     std::vector<Result> results;
     for (auto const& file : o.files) results.push_back(ask(file, o));
     std::ostringstream out;
-    if (o.json) out << comparison_to_json(results);
-    else if (o.csv) write_csv(out, results);
-    else print_comparison(out, results);
+    if (o.json)
+        out << comparison_to_json(results);
+    else if (o.csv)
+        write_csv(out, results);
+    else
+        print_comparison(out, results);
     write_result(out.str());
     return exit_answered;
 }
@@ -83,12 +89,15 @@ int command_memory(Options const& o)
     Result result;
     result.scenario = load_scenario(o.files.front(), o.set);
     auto const& s = result.scenario;
-    auto const schedule = make_schedule(s.plan.schedule, s.plan.pp, s.plan.vpp, s.plan.micro_batches(), s.plan.overlap_ep);
+    auto const schedule =
+        make_schedule(s.plan.schedule, s.plan.pp, s.plan.vpp, s.plan.micro_batches(), s.plan.overlap_ep);
     result.memory = memory_per_stage(s.model, s.plan, schedule, s.cluster.gpu.memory);
     result.fits = result.memory.fits();
     std::ostringstream out;
-    if (o.json) out << memory_to_json(result);
-    else print_memory(out, result);
+    if (o.json)
+        out << memory_to_json(result);
+    else
+        print_memory(out, result);
     write_result(out.str());
     return result.fits ? exit_answered : exit_no;
 }
@@ -97,9 +106,9 @@ int command_topology(Options const& o)
 {
     auto const scenario = load_scenario(o.files.front(), o.set);
     auto const& c = scenario.cluster;
-    std::string out = fmt::format("{}\n{} x {} in {} nodes of {}, NVLink domains of {}, {} fabric, {} nodes a leaf, {}:1\n\n", scenario.name,
-                                  c.gpus, c.gpu.key, c.nodes(), c.gpus_per_node, c.domain, name(c.fabric), c.nodes_per_leaf,
-                                  c.oversubscription);
+    std::string out = fmt::format(
+        "{}\n{} x {} in {} nodes of {}, NVLink domains of {}, {} fabric, {} nodes a leaf, {}:1\n\n", scenario.name,
+        c.gpus, c.gpu.key, c.nodes(), c.gpus_per_node, c.domain, name(c.fabric), c.nodes_per_leaf, c.oversubscription);
     auto const path = [&](std::string const& what, int from, int to) {
         if (to >= c.gpus || to == from) return;
         auto const best = widest_path(c, from, to);
@@ -131,12 +140,17 @@ int command_import_hf(Options const& o)
     auto const flops = flops_per_token(model, seq_len);
     auto const per_token = [](double f) { return format(Flops{f}); };
     std::string out = fmt::format("{} ({})\n", model.name, model.model_type);
-    out += fmt::format("layers       {} ({} with experts), hidden {}, vocabulary {}\n", model.layers.size(), moe, model.hidden, model.vocab);
-    out += fmt::format("parameters   {} in all, {} active, {} embedding, {} head\n", format_count(count.total), format_count(count.active),
-                       format_count(count.embedding), model.tied_embeddings ? "tied" : format_count(count.head));
-    if (!model.mtp.empty()) out += fmt::format("MTP          {} module(s), {} more parameters\n", model.mtp.size(), format_count(count.mtp));
-    out += fmt::format("FLOPs/token  {} causal, {} causal with MTP, {} non-causal, {} as 6N (sequences of {})\n", per_token(flops.causal),
-                       per_token(flops.causal_mtp), per_token(flops.noncausal), per_token(flops.six_n), seq_len);
+    out += fmt::format("layers       {} ({} with experts), hidden {}, vocabulary {}\n", model.layers.size(), moe,
+                       model.hidden, model.vocab);
+    out += fmt::format("parameters   {} in all, {} active, {} embedding, {} head\n", format_count(count.total),
+                       format_count(count.active), format_count(count.embedding),
+                       model.tied_embeddings ? "tied" : format_count(count.head));
+    if (!model.mtp.empty())
+        out +=
+            fmt::format("MTP          {} module(s), {} more parameters\n", model.mtp.size(), format_count(count.mtp));
+    out += fmt::format("FLOPs/token  {} causal, {} causal with MTP, {} non-causal, {} as 6N (sequences of {})\n",
+                       per_token(flops.causal), per_token(flops.causal_mtp), per_token(flops.noncausal),
+                       per_token(flops.six_n), seq_len);
     for (auto const& line : model.notes) out += "note         " + line + "\n";
     out += fmt::format("\nIn a scenario:\n  [model]\n  config = \"{}\"\n", o.files.front());
     write_result(out);

@@ -6,7 +6,7 @@
 namespace trainfare {
 
 constexpr int exit_answered = 0;
-constexpr int exit_no = 1;          // answered "no": it does not fit
+constexpr int exit_no = 1; // answered "no": it does not fit
 constexpr int exit_usage = 2;
 constexpr int exit_bad_input = 3;
 constexpr int exit_uncalibrated = 4; // under --strict

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// trainfare: asks scenarios on the command line. Commands are in commands.cpp, options in options.cpp; this file decides how
-// the program ends.
+// trainfare: asks scenarios on the command line. Commands are in commands.cpp, options in options.cpp; this file
+// decides how the program ends.
 #include <csignal>
 #include <exception>
 #include <iostream>

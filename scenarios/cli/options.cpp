@@ -17,8 +17,11 @@ namespace {
 
 std::string footer()
 {
-    return "A scenario is a TOML file ('-' reads standard input); trainfare --dump-default prints one with every key explained.\n"
-           "Files that a scenario names (include, model.config) are looked up beside it, then in\n  " + shipped_folder() + "\n"
+    return "A scenario is a TOML file ('-' reads standard input); trainfare --dump-default prints one with every key "
+           "explained.\n"
+           "Files that a scenario names (include, model.config) are looked up beside it, then in\n  " +
+           shipped_folder() +
+           "\n"
            R"(
 Examples:
   trainfare project examples/deepseek-v3-h800.toml
@@ -49,19 +52,27 @@ struct Shared {
     void scenario(CLI::App* app) const
     {
         app->add_option("--set", out->set, "KEY=VALUE: override one key, e.g. plan.pp=8; may be repeated")
-            ->allow_extra_args(false)->type_name("KEY=VALUE");
-        app->add_option("--tables", *tables, "folder of calibration tables instead of the shipped ones")->type_name("DIR");
+            ->allow_extra_args(false)
+            ->type_name("KEY=VALUE");
+        app->add_option("--tables", *tables, "folder of calibration tables instead of the shipped ones")
+            ->type_name("DIR");
         app->add_flag("-q,--quiet", out->quiet, "no progress and no notes on standard error");
     }
     void files(CLI::App* app, bool many) const
     {
-        if (many) app->add_option("scenario", out->files, "scenario files; the others are held against the first")->required()->type_name("FILE");
-        else app->add_option("scenario", *file, "scenario file, or -")->required()->type_name("FILE");
+        if (many)
+            app->add_option("scenario", out->files, "scenario files; the others are held against the first")
+                ->required()
+                ->type_name("FILE");
+        else
+            app->add_option("scenario", *file, "scenario file, or -")->required()->type_name("FILE");
     }
     void simulation(CLI::App* app, std::map<std::string, Fidelity> const& fidelities) const
     {
-        app->add_option("--fidelity", out->fidelity, "closed (formulas), folded (simulation of classes; default), full (every GPU)")
-            ->transform(CLI::CheckedTransformer(fidelities, CLI::ignore_case))->type_name("NAME");
+        app->add_option("--fidelity", out->fidelity,
+                        "closed (formulas), folded (simulation of classes; default), full (every GPU)")
+            ->transform(CLI::CheckedTransformer(fidelities, CLI::ignore_case))
+            ->type_name("NAME");
         app->add_flag("--strict", out->strict, "refuse costs that no measurement stands behind (exit code 4)");
         auto* json = app->add_flag("--json", out->json, "the result as JSON, schema trainfare/result");
         app->add_flag("--csv", out->csv, "the result as one CSV row a scenario, inputs first")->excludes(json);
@@ -96,19 +107,27 @@ std::variant<Options, int> parse_options(int argc, char** argv)
     std::string tables, file;
     bool dump_default = false;
     Shared const shared{&out, &tables, &file};
-    std::map<std::string, Fidelity> const fidelities{{"closed", Fidelity::closed}, {"folded", Fidelity::folded}, {"full", Fidelity::full}};
-    std::map<std::string, Command> const commands{
-        {"project", Command::project}, {"compare", Command::compare}, {"explain", Command::explain},
-        {"topology", Command::topology}, {"memory", Command::memory}, {"import hf", Command::import_hf},
-        {"import nccl-tests", Command::import_nccl_tests}, {"import deepep", Command::import_deepep}};
+    std::map<std::string, Fidelity> const fidelities{
+        {"closed", Fidelity::closed}, {"folded", Fidelity::folded}, {"full", Fidelity::full}};
+    std::map<std::string, Command> const commands{{"project", Command::project},
+                                                  {"compare", Command::compare},
+                                                  {"explain", Command::explain},
+                                                  {"topology", Command::topology},
+                                                  {"memory", Command::memory},
+                                                  {"import hf", Command::import_hf},
+                                                  {"import nccl-tests", Command::import_nccl_tests},
+                                                  {"import deepep", Command::import_deepep}};
 
-    CLI::App app{"What does it cost to train this model on that cluster, what limits it, and how sure is that?", "trainfare"};
+    CLI::App app{"What does it cost to train this model on that cluster, what limits it, and how sure is that?",
+                 "trainfare"};
     app.footer(footer());
     app.set_version_flag("--version", "trainfare " TRAINFARE_VERSION);
-    app.add_flag("--dump-default", dump_default, "print a complete scenario: every key, its default and its Megatron-LM flag");
+    app.add_flag("--dump-default", dump_default,
+                 "print a complete scenario: every key, its default and its Megatron-LM flag");
     app.require_subcommand(0, 1);
 
-    auto* project = app.add_subcommand("project", "days, GPU-hours, energy and dollars of a training, and what limits it");
+    auto* project =
+        app.add_subcommand("project", "days, GPU-hours, energy and dollars of a training, and what limits it");
     shared.files(project, false);
     shared.scenario(project);
     shared.simulation(project, fidelities);
@@ -152,7 +171,8 @@ std::variant<Options, int> parse_options(int argc, char** argv)
             app.exit(error, std::cout, std::cerr);
             return exit_answered;
         }
-        std::cerr << "trainfare: " << error.what() << "\nRun trainfare --help, or trainfare COMMAND --help, for what there is.\n";
+        std::cerr << "trainfare: " << error.what()
+                  << "\nRun trainfare --help, or trainfare COMMAND --help, for what there is.\n";
         return exit_usage;
     }
     if (!file.empty()) out.files = {file};

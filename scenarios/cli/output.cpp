@@ -24,7 +24,8 @@ void write_result(std::string const& text)
         } else if (errno == EPIPE) {
             return;
         } else if (errno != EINTR) {
-            throw InputError(SourcePlace{"standard output"}, fmt::format("cannot be written ({})", std::strerror(errno)));
+            throw InputError(SourcePlace{"standard output"},
+                             fmt::format("cannot be written ({})", std::strerror(errno)));
         }
     }
 }
@@ -32,7 +33,8 @@ void write_result(std::string const& text)
 void write_file(std::string const& path, std::function<void(std::ostream&)> const& write)
 {
     auto const fail = [&] {
-        throw InputError(SourcePlace{path}, fmt::format("cannot be written ({}); try another place", std::strerror(errno)));
+        throw InputError(SourcePlace{path},
+                         fmt::format("cannot be written ({}); try another place", std::strerror(errno)));
     };
     errno = 0;
     std::ofstream file{path, std::ios::binary};

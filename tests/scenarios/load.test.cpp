@@ -26,7 +26,10 @@ std::string const examples = TRAINFARE_SOURCE_DIR "/scenarios/examples/";
 /// A folder of its own, removed at the end.
 class Folder {
 public:
-    Folder() : path_{fs::temp_directory_path() / ("trainfare-load-" + std::to_string(::getpid()))} { fs::create_directories(path_); }
+    Folder() : path_{fs::temp_directory_path() / ("trainfare-load-" + std::to_string(::getpid()))}
+    {
+        fs::create_directories(path_);
+    }
     ~Folder() { fs::remove_all(path_); }
     Folder(Folder const&) = delete;
     Folder& operator=(Folder const&) = delete;
@@ -44,8 +47,8 @@ private:
 std::string sound(std::string const& plan = "", std::string const& more = "")
 {
     return "version = 1\n[model]\nconfig = \"models/mixtral-8x7b.json\"\n[cluster]\ngpu = \"H100-SXM\"\ngpus = 64\n"
-           "[prices]\nrental = \"2 USD/GPU-hour\"\n[plan]\nglobal_batch = 256\nseq_len = 4096\nep = 8\nzero = 1\n" + plan +
-           "\n[[run.phase]]\nname = \"all\"\ntokens = \"1T\"\n" + more;
+           "[prices]\nrental = \"2 USD/GPU-hour\"\n[plan]\nglobal_batch = 256\nseq_len = 4096\nep = 8\nzero = 1\n" +
+           plan + "\n[[run.phase]]\nname = \"all\"\ntokens = \"1T\"\n" + more;
 }
 
 std::string refused(std::string const& path, std::vector<std::string> const& overrides = {})
@@ -112,15 +115,16 @@ TEST_CASE("the DeepSeek-V3 example is the published plan")
 
 TEST_CASE("the H100 example differs from the H800 one only by accelerator and price")
 {
-    auto const a = load_scenario(examples + "deepseek-v3-h800.toml"), b = load_scenario(examples + "deepseek-v3-h100.toml");
+    auto const a = load_scenario(examples + "deepseek-v3-h800.toml"),
+               b = load_scenario(examples + "deepseek-v3-h100.toml");
     std::set<std::string> differ;
     REQUIRE(a.resolved.size() == b.resolved.size());
     for (std::size_t i = 0; i < a.resolved.size(); ++i) {
         REQUIRE(a.resolved[i].key == b.resolved[i].key);
         if (a.resolved[i].value != b.resolved[i].value) differ.insert(a.resolved[i].key);
     }
-    CHECK(differ == std::set<std::string>{"name", "cluster.gpu", "cluster.nvlink", "prices.rental", "prices.low", "prices.high",
-                                          "prices.provenance"});
+    CHECK(differ == std::set<std::string>{"name", "cluster.gpu", "cluster.nvlink", "prices.rental", "prices.low",
+                                          "prices.high", "prices.provenance"});
 }
 
 TEST_CASE("the default scenario names every key that is read, and can be read")
@@ -200,8 +204,8 @@ top_groups = 4
 TEST_CASE("overrides come last and bare words are text")
 {
     auto const file = examples + "deepseek-v3-h800.toml";
-    auto const s = load_scenario(file, {"plan.zero=2", "cluster.gpu=H100-SXM", "cluster.nic=200 Gb/s", "run.phase.0.tokens=1T",
-                                        "plan.recompute_modules=[norm, moe_act]"});
+    auto const s = load_scenario(file, {"plan.zero=2", "cluster.gpu=H100-SXM", "cluster.nic=200 Gb/s",
+                                        "run.phase.0.tokens=1T", "plan.recompute_modules=[norm, moe_act]"});
     CHECK(s.plan.zero == 2);
     CHECK(s.cluster.gpu.key == "H100-SXM");
     CHECK(s.run.phases[0].tokens == Approx(1e12));
@@ -226,7 +230,8 @@ TEST_CASE("data parallelism is what the GPUs leave")
 
 TEST_CASE("a misspelt key names the nearest one and its place")
 {
-    CHECK(has(refused_text(sound("micro_bach = 1")), "s.toml:14:1: unknown key 'plan.micro_bach'; did you mean 'micro_batch'?"));
+    CHECK(has(refused_text(sound("micro_bach = 1")),
+              "s.toml:14:1: unknown key 'plan.micro_bach'; did you mean 'micro_batch'?"));
     CHECK(has(refused_text("version = 1\n[modle]\n"), ":2:2: unknown key 'modle'; did you mean 'model'?"));
     CHECK(has(refused_text("version = 1\n[model]\nconfg = \"x\"\n"), "did you mean 'config'?"));
 }
@@ -241,7 +246,9 @@ TEST_CASE("wrong types, missing units and ranges are refused with the place and 
     CHECK(has(refused_text(sound("", "[assumptions]\nload_cv = nan\n")), "is not between"));
     auto bare = sound();
     bare.replace(bare.find("gpus = 64"), 9, "gpus = 64\nnic = 400");
-    CHECK(has(refused_text(bare), "s.toml:7:1: cluster.nic = 400 is a whole number, not text (a bare number has no unit); try \"400 Gb/s\""));
+    CHECK(
+        has(refused_text(bare),
+            "s.toml:7:1: cluster.nic = 400 is a whole number, not text (a bare number has no unit); try \"400 Gb/s\""));
     bare = sound();
     bare.replace(bare.find("gpus = 64"), 9, "gpus = 64\nnic = \"400 GB\"");
     CHECK(has(refused_text(bare), "cluster.nic"));
@@ -262,7 +269,8 @@ TEST_CASE("includes are read beside the file, bounded and never in a circle")
     (void)folder.write("a.toml", "include = \"b.toml\"\n");
     (void)folder.write("b.toml", "include = \"a.toml\"\n");
     CHECK(has(refused(folder.write("s.toml", "version = 1\ninclude = \"a.toml\"\n")), "includes itself"));
-    CHECK(has(refused(folder.write("t.toml", "version = 1\ninclude = \"nowhere.toml\"\n")), ":2:1: cannot find \"nowhere.toml\""));
+    CHECK(has(refused(folder.write("t.toml", "version = 1\ninclude = \"nowhere.toml\"\n")),
+              ":2:1: cannot find \"nowhere.toml\""));
     for (int i = 0; i < 12; ++i)
         (void)folder.write("d" + std::to_string(i) + ".toml", "include = \"d" + std::to_string(i + 1) + ".toml\"\n");
     CHECK(has(refused(folder.write("u.toml", "version = 1\ninclude = \"d0.toml\"\n")), "nested more than 8 deep"));

@@ -39,7 +39,8 @@ Result sample()
     r.projection.days = {50, 45, 55};
     r.projection.gpu_hours = {1e6, 0.9e6, 1.1e6};
     r.projection.cost_usd = {2e6, 1.8e6, 2.2e6};
-    r.projection.phases = {{"pre-training", 1e12, 1000, {1e6, 0.9e6, 1.1e6}, {50, 45, 55}, {2e6, 1.8e6, 2.2e6}, "simulated"}};
+    r.projection.phases = {
+        {"pre-training", 1e12, 1000, {1e6, 0.9e6, 1.1e6}, {50, 45, 55}, {2e6, 1.8e6, 2.2e6}, "simulated"}};
     r.causes.mean[static_cast<std::size_t>(Cause::compute)] = 8;
     r.causes.mean[static_cast<std::size_t>(Cause::bubble)] = 2;
     r.causes.slots = {1, 2, 3, 0.5, 3, 0.5};
@@ -76,7 +77,8 @@ TEST_CASE("the report begins with the answer: fits, days, GPU-hours, dollars wit
 {
     auto const all = lines(report(sample()));
     CHECK(all[0] == "sample, \"quoted\"");
-    CHECK(all[1] == "Fits, 5 GB free on the fullest GPU: 50.0 days, 1 M GPU-hours, $2 M [$1.8 M to $2.2 M]. Limited by compute.");
+    CHECK(all[1] ==
+          "Fits, 5 GB free on the fullest GPU: 50.0 days, 1 M GPU-hours, $2 M [$1.8 M to $2.2 M]. Limited by compute.");
 }
 
 TEST_CASE("a plan that does not fit is said in capitals, with what is missing and where")
@@ -113,7 +115,8 @@ TEST_CASE("a report has at most 110 columns and 100 lines, and no spaces at line
     r.scenario.name = std::string(300, 'n');
     r.scenario.price.provenance = std::string(300, 'p');
     r.slopes[0].words = std::string(300, 'w');
-    for (int i = 0; i < 40; ++i) r.sources.push_back({"id", "published", std::string(200, 't'), "2025", "gemm", "exact", 0.01});
+    for (int i = 0; i < 40; ++i)
+        r.sources.push_back({"id", "published", std::string(200, 't'), "2025", "gemm", "exact", 0.01});
     for (int i = 0; i < 40; ++i) r.spreads.push_back({"rate", 0.1, 0.01, "source"});
     auto const all = lines(report(r));
     CHECK(all.size() <= 100);

@@ -67,7 +67,7 @@ TEST_CASE("a uniform DualPipe iteration folds to one group a rank and keeps ever
     CHECK(audit.classes == 4);
 }
 
-TEST_CASE("folding is exact for every schedule on 64 GPUs")
+TEST_CASE("folding is exact for every schedule on 128 GPUs")
 {
     for (auto const& s : schedules()) {
         DYNAMIC_SECTION(words(s))
