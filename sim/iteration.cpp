@@ -219,10 +219,15 @@ private:
         last_use_.assign(stage_.blocks.size(), -1);
         for (std::size_t i = 0; i < slots.size(); ++i) {
             auto const& s = slots[i];
-            if (s.kind == SlotKind::forward || s.kind == SlotKind::backward_input) continue;
-            int const chunk = s.kind == SlotKind::overlapped ? s.backward_chunk : s.chunk;
-            for (int b = stage_.chunk_begin[static_cast<std::size_t>(chunk)]; b < stage_.chunk_begin[static_cast<std::size_t>(chunk) + 1]; ++b)
-                last_use_[static_cast<std::size_t>(b)] = static_cast<int>(i);
+            if (s.kind == SlotKind::forward) continue;
+            auto const chunk = static_cast<std::size_t>(s.kind == SlotKind::overlapped ? s.backward_chunk : s.chunk);
+            for (int b = stage_.chunk_begin[chunk]; b < stage_.chunk_begin[chunk + 1]; ++b) {
+                auto const block = static_cast<std::size_t>(b);
+                // A block without weight products (an embedding) has no part in weight slots: its input gradient is all there is.
+                bool const postponed = weight_seconds(stage_.blocks[block].priced) > 0;
+                if (s.kind == (postponed ? SlotKind::backward_input : SlotKind::backward_weight)) continue;
+                last_use_[block] = static_cast<int>(i);
+            }
         }
     }
 

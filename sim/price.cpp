@@ -16,6 +16,13 @@ ClassSeconds& operator+=(ClassSeconds& a, ClassSeconds const& b)
     return a;
 }
 
+double weight_seconds(PricedBlock const& block)
+{
+    double sum = 0;
+    for (auto const& part : block.weight) sum += seconds(part);
+    return sum;
+}
+
 double price_op(Op const& op, CostModel const& costs, Conditions conditions, LocalTraffic const& local)
 {
     if (op.kind == OpKind::tp_collective) {

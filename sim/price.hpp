@@ -28,6 +28,9 @@ struct PricedBlock {
     std::vector<ClassSeconds> weight; // weight[i]: weight gradients that may run once backward[i] is done
 };
 
+/// All weight gradients of a block.
+double weight_seconds(PricedBlock const&);
+
 /// What compute of one GPU shares with its neighbours. TP and CP traffic stays inside the NVLink domain and is serial with the
 /// compute around it, so it is priced here in closed form instead of as flows.
 struct LocalTraffic {

@@ -278,7 +278,7 @@ TEST_CASE("a rate in the wrong unit, or of a peak that is not published, is an i
     CHECK(holds(peakless, "G-2"));
 }
 
-TEST_CASE("--strict refuses a product without a measured row and names it")
+TEST_CASE("under --strict a product without a measured row is refused by name")
 {
     SyntheticTables const t{curve};
     auto const strict = model_of(t.tables, "G-1", true);
