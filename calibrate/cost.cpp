@@ -100,6 +100,13 @@ void prefer_own(std::vector<OpRow const*>& rows, std::string const& own)
     });
 }
 
+/// "ops.csv:1249": the folder differs from machine to machine, the table does not.
+std::string short_place(SourcePlace place)
+{
+    place.file = place.file.substr(place.file.find_last_of('/') + 1);
+    return place.text();
+}
+
 std::string quantity(Op const& op)
 {
     if (op.kind == OpKind::attention && op.flops.value() == 0) return "attention.conversion";
@@ -183,7 +190,7 @@ CostModel::Rate CostModel::class_rate(Op const& op, std::string_view key, bool w
     rate.source = row->source;
     if (words)
         rate.words = fmt::format("class rate {}: {:.3g} of {} = {:.4g} T{}/s ({}{})", key, row->value,
-                                 hbm ? "HBM bandwidth" : "peak", rate.value / 1e12, hbm ? "B" : "FLOP", row->place.text(),
+                                 hbm ? "HBM bandwidth" : "peak", rate.value / 1e12, hbm ? "B" : "FLOP", short_place(row->place),
                                  via.empty() ? "" : "; row of " + via + ", same die");
     return rate;
 }
@@ -197,7 +204,7 @@ CostModel::Rate CostModel::finish(double rate, double spread, Quality quality, O
     bool const donated = row.accelerator != gpu_.key;
     if (donated) result.spread = hypot_spread(result.spread, donor_spread);
     if (words)
-        result.words = fmt::format("{}: {:.4g} TFLOP/s ({}, {}{})", how, result.value / 1e12, name(quality), row.place.text(),
+        result.words = fmt::format("{}: {:.4g} TFLOP/s ({}, {}{})", how, result.value / 1e12, name(quality), short_place(row.place),
                                    donated ? "; row of " + row.accelerator + ", same die" : "");
     return result;
 }

@@ -57,7 +57,8 @@ struct Contention {
 };
 
 /// From ops.csv rows with and without comm_sms of the same shape, and from expert exchanges of a training trace against the
-/// same exchange benchmarked alone (geometric means). No pairs: factors of 1.
+/// same exchange benchmarked alone (geometric means). An accelerator without pairs borrows those of the others, with more spread; tables
+/// without any pair give factors of 1.
 Contention derive_contention(Tables const&, Accelerator const&);
 
 class CostModel {

@@ -30,8 +30,8 @@ private:
     bool spread_ = false;
 };
 
-/// GPUs of one NVLink domain that @p ranks contiguous ones fill alike: all where they fit, else the largest number that tiles
-/// both. 128 ranks on NVL72 meet in eights.
+/// GPUs of one NVLink domain that @p ranks contiguous ones fill alike: all where they fit, else the largest number that
+/// tiles both. 128 ranks on NVL72 meet in eights.
 int ranks_inside(int ranks, int domain);
 
 /// How the tokens of one GPU spread over its expert group, whatever dispatches them: DeepEP sends one copy per domain reached, NCCL's

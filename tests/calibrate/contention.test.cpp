@@ -56,7 +56,8 @@ TEST_CASE("the matrix factor is the geometric mean over kernels of what the SMs'
     double const deviation = std::log(0.9 / 0.8) / std::sqrt(2.0); // of two values
     CHECK(c.matrix_spread == Approx(1.645 * deviation / std::sqrt(2.0)));
     CHECK(derive(t, "G-1X").matrix == c.matrix); // same die
-    CHECK(derive(t, "G-1S").matrix == 1);        // another
+    CHECK(derive(t, "G-1S").matrix == derive(t, "G-1").matrix); // another die borrows it ...
+    CHECK(derive(t, "G-1S").matrix_spread > derive(t, "G-1").matrix_spread); // ... and is less sure        // another
 }
 
 TEST_CASE("repeated timings of a kernel count as one kernel")
@@ -90,7 +91,8 @@ TEST_CASE("the exchange factor is time in a trace over the benchmark's time for 
     CHECK(c.exchange == Approx(std::sqrt(2 * 1.5)).epsilon(1e-4));
     CHECK(c.exchange_pairs == 2);
     CHECK(derive(t, "G-1X").exchange == c.exchange);
-    CHECK(derive(t, "G-1S").exchange == 1);
+    CHECK(derive(t, "G-1S").exchange == derive(t, "G-1").exchange);
+    CHECK(derive(t, "G-1S").exchange_spread > derive(t, "G-1").exchange_spread);
 }
 
 TEST_CASE("an exchange faster in the trace than alone counts as uncontended, one of other tokens not at all")
@@ -114,5 +116,5 @@ TEST_CASE("DeepSeek's layer trace against DeepGEMM and DeepEP: products at 0.88,
     CHECK(c.exchange_pairs == 3);
     auto const h100 = derive_contention(tables, tables.accelerator("H100-SXM"));
     CHECK(h100.matrix == c.matrix);
-    CHECK(derive_contention(tables, tables.accelerator("H20-96G")).matrix_pairs == 0);
+    CHECK(derive_contention(tables, tables.accelerator("H20-96G")).matrix_spread > 0.1); // borrowed
 }

@@ -70,10 +70,7 @@ TEST_CASE("a uniform DualPipe iteration folds to one group a rank and keeps ever
 TEST_CASE("folding is exact for every schedule on 128 GPUs")
 {
     for (auto const& s : schedules()) {
-        DYNAMIC_SECTION(words(s))
-        {
-            check_same_times(moe_case(s.kind, 4, 32, 16, s.micro_batches, s.overlap));
-        }
+        DYNAMIC_SECTION(words(s)) { check_same_times(moe_case(s.kind, 4, 32, 16, s.micro_batches, s.overlap)); }
     }
 }
 

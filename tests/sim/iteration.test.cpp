@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The programs of an iteration: complete, in order, every wait for somebody who sends, and no work that starts too early.
+// The programs of an iteration: complete, in order, every wait for somebody who sends, and no work that starts too
+// early.
 #include "sim/iteration.hpp"
 
 #include <algorithm>
@@ -39,8 +40,8 @@ std::map<std::pair<int, int>, Pass> passes(PipelineSchedule const& s, bool backw
             auto const& x = slots[i];
             if (!(backward ? runs_backward(x.kind) : runs_forward(x.kind))) continue;
             bool const second = backward && x.kind == SlotKind::overlapped;
-            out[{second ? x.backward_micro_batch : x.micro_batch, s.stage_of(rank, second ? x.backward_chunk : x.chunk)}] = {
-                rank, static_cast<std::int32_t>(i)};
+            out[{second ? x.backward_micro_batch : x.micro_batch,
+                 s.stage_of(rank, second ? x.backward_chunk : x.chunk)}] = {rank, static_cast<std::int32_t>(i)};
         }
     }
     return out;
@@ -54,7 +55,8 @@ std::vector<std::uint32_t> tasks_of(Iteration const& it, Pass pass, bool backwar
     std::vector<std::uint32_t> out;
     auto const& labels = it.labels[static_cast<std::size_t>(pass.rank)];
     for (std::uint32_t t = 0; t < labels.size(); ++t)
-        if (labels[t].slot == pass.slot && labels[t].backward == backward && passes_data(labels[t].activity)) out.push_back(t);
+        if (labels[t].slot == pass.slot && labels[t].backward == backward && passes_data(labels[t].activity))
+            out.push_back(t);
     return out;
 }
 
@@ -102,7 +104,8 @@ TEST_CASE("every task has a label, tasks come after what they wait for, and comp
                 auto const& task = program.tasks[t];
                 for (std::uint32_t d = 0; d < task.dependencies; ++d)
                     early += program.dependencies[task.first_dependency + d] >= t;
-                bool const computes = it.labels[p][t].activity == Activity::compute || it.labels[p][t].activity == Activity::optimizer;
+                bool const computes =
+                    it.labels[p][t].activity == Activity::compute || it.labels[p][t].activity == Activity::optimizer;
                 CHECK(computes == (task.kind == TaskKind::compute));
                 if (computes) mispriced += seconds(it.segments.at(it.labels[p][t].segment)) != Approx(task.seconds);
             }
@@ -121,7 +124,8 @@ TEST_CASE("each micro-batch is sent once between every two neighbouring stages o
             auto const all = passes(step.schedule, backward);
             for (auto const& [key, pass] : all) {
                 auto const other = all.find({key.first, key.second + (backward ? -1 : 1)});
-                if (other != all.end() && other->second.rank != pass.rank) ++expected[static_cast<std::size_t>(pass.rank)];
+                if (other != all.end() && other->second.rank != pass.rank)
+                    ++expected[static_cast<std::size_t>(pass.rank)];
             }
         }
         std::set<std::pair<std::size_t, std::uint32_t>> sends;
@@ -154,7 +158,8 @@ TEST_CASE("a pass that another rank feeds starts with the wait for it, on the ri
                 auto const own = tasks_of(it, pass, backward);
                 REQUIRE_FALSE(own.empty());
                 auto const& task = it.problem.programs[static_cast<std::size_t>(pass.rank)].tasks[own.front()];
-                auto const rank = static_cast<std::size_t>(pass.rank), other = static_cast<std::size_t>(from->second.rank);
+                auto const rank = static_cast<std::size_t>(pass.rank),
+                           other = static_cast<std::size_t>(from->second.rank);
                 CHECK((task.peer == Peer::previous || task.peer == Peer::next));
                 CHECK(other == (rank + (task.peer == Peer::next ? 1 : ranks - 1)) % ranks);
                 auto const& send = it.labels[other].at(task.peer_task);
@@ -177,7 +182,8 @@ TEST_CASE("a send waits for everything its pass computed and exchanged, weight g
                 std::uint32_t send = ~0U;
                 for (std::uint32_t t = 0; t < it.labels[rank].size(); ++t) {
                     auto const& l = it.labels[rank][t];
-                    if (l.slot == pass.slot && l.backward == backward && l.activity == Activity::pipeline_send) send = t;
+                    if (l.slot == pass.slot && l.backward == backward && l.activity == Activity::pipeline_send)
+                        send = t;
                 }
                 if (send == ~0U) continue;
                 for (auto const task : tasks_of(it, pass, backward))
@@ -202,7 +208,8 @@ TEST_CASE("where a V turns, the next stage on the same rank waits for the last e
                 REQUIRE_FALSE(consumer.empty());
                 for (auto const task : producer)
                     if (!backward || labels[task].activity != Activity::compute)
-                        CHECK(waits_for(it.problem.programs[static_cast<std::size_t>(pass.rank)], consumer.front(), task));
+                        CHECK(waits_for(it.problem.programs[static_cast<std::size_t>(pass.rank)], consumer.front(),
+                                        task));
             }
         }
         bool const v = step.schedule.kind == ScheduleKind::zb_v || step.schedule.kind == ScheduleKind::dualpipe_v;
@@ -215,7 +222,8 @@ TEST_CASE("a backward pass waits for all of its own forward pass")
 {
     for_every_schedule([](StepModel const& step, Iteration const& it) {
         auto const forward = passes(step.schedule, false), backward = passes(step.schedule, true);
-        int const last = step.schedule.stages - 1; // elsewhere the gradient comes from a stage that waited for the forward
+        int const last =
+            step.schedule.stages - 1; // elsewhere the gradient comes from a stage that waited for the forward
         for (int m = 0; m < step.schedule.micro_batches; ++m) {
             auto const produced = tasks_of(it, forward.at({m, last}), false);
             auto const first = tasks_of(it, backward.at({m, last}), true).front();
@@ -250,7 +258,8 @@ TEST_CASE("gradients move once per block after the last micro-batch, weights onc
 {
     auto c = moe_case(ScheduleKind::one_f_one_b, 4, 32, 16, 6, false);
     auto const count = [](Iteration const& it, std::size_t p) {
-        return std::count_if(it.labels[p].begin(), it.labels[p].end(), [](auto const& l) { return l.activity == Activity::data_parallel; });
+        return std::count_if(it.labels[p].begin(), it.labels[p].end(),
+                             [](auto const& l) { return l.activity == Activity::data_parallel; });
     };
     auto const expected = [](StageCost const& stage, int gradients, int weights) {
         long sum = 0;
@@ -282,7 +291,8 @@ TEST_CASE("every block's gradients are reduced in every schedule, also those of 
                     for (std::uint32_t t = 0; t < it.labels[p].size(); ++t) {
                         auto const& task = it.problem.programs[p].tasks[t];
                         auto const& label = it.labels[p][t];
-                        if (label.activity == Activity::data_parallel && task.channel == Channel::data_dense && label.backward)
+                        if (label.activity == Activity::data_parallel && task.channel == Channel::data_dense &&
+                            label.backward)
                             reduced.insert(label.block);
                         if (task.peer == Peer::team) CHECK(task.peer_task < t);
                     }
@@ -311,7 +321,8 @@ TEST_CASE("a slow GPU slows the group that it is in, aligned or spread, and the 
     auto c = moe_case(ScheduleKind::one_f_one_b, 2, 64, 32, 4, false); // two groups of four nodes a rank
     for (auto const placement : {Placement::aligned, Placement::spread}) {
         c.cluster.placement = placement;
-        c.cluster.faults = {{Fault::Kind::slow_gpu, 72, 0.8}, {Fault::Kind::slow_gpu, 73, 0.5}, {Fault::Kind::slow_nic, 0, 0.5}};
+        c.cluster.faults = {
+            {Fault::Kind::slow_gpu, 72, 0.8}, {Fault::Kind::slow_gpu, 73, 0.5}, {Fault::Kind::slow_nic, 0, 0.5}};
         RankMap const map{c.plan, c.cluster};
         auto const problem = build_iteration(price(c), c.cluster).problem;
         int slow = 0;

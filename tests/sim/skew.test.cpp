@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Uneven expert loads on the exchange: the busiest link sets the time, and the simulation agrees where nothing contends.
+// Uneven expert loads on the exchange: the busiest link sets the time, and the simulation agrees where nothing
+// contends.
 #include "sim/traffic.hpp"
 
 #include "tests/catch.hpp"
@@ -49,8 +50,7 @@ TEST_CASE("a node averages its GPUs' loads: inside one domain the same spread hu
 TEST_CASE("the busiest link's ratio is the simulated one within 1 % where the fabric does not bind")
 {
     for (int const ep : {8, 16, 32, 64})
-        for (double const cv : {0.1, 0.3, 0.6})
-            CHECK(skew(ep, cv, false) == Approx(skew(ep, cv, true)).epsilon(0.01));
+        for (double const cv : {0.1, 0.3, 0.6}) CHECK(skew(ep, cv, false) == Approx(skew(ep, cv, true)).epsilon(0.01));
 }
 
 TEST_CASE("every dispatcher's skew agrees with its simulation")

@@ -73,7 +73,8 @@ void check_turns(std::vector<SlotStep> const& steps)
 /// Each weight gradient runs after the segment that frees it, and each exactly once.
 void check_weights(StageCost const& stage, std::vector<SlotStep> const& steps, int chunk)
 {
-    for (int b = stage.chunk_begin[static_cast<std::size_t>(chunk)]; b < stage.chunk_begin[static_cast<std::size_t>(chunk) + 1]; ++b) {
+    for (int b = stage.chunk_begin[static_cast<std::size_t>(chunk)];
+         b < stage.chunk_begin[static_cast<std::size_t>(chunk) + 1]; ++b) {
         auto const& priced = stage.blocks[static_cast<std::size_t>(b)].priced;
         auto const place = [&](ClassSeconds const& parts) {
             std::vector<std::size_t> places;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Real models, plans and clusters small enough for a test: a few layers of DeepSeek-V3 or of Llama 3.1 on 16 to 256 H800,
-// priced from the shipped tables.
+// Real models, plans and clusters small enough for a test: a few layers of DeepSeek-V3 or of Llama 3.1 on 16 to 256
+// H800, priced from the shipped tables.
 #pragma once
 
 #include <string>
@@ -102,9 +102,11 @@ struct NamedSchedule {
 inline std::vector<NamedSchedule> const& schedules()
 {
     static std::vector<NamedSchedule> const all{
-        {ScheduleKind::gpipe, 4, false},      {ScheduleKind::one_f_one_b, 6, false}, {ScheduleKind::one_f_one_b, 8, true},
-        {ScheduleKind::interleaved, 4, false}, {ScheduleKind::interleaved, 8, true}, {ScheduleKind::zb_h1, 6, false},
-        {ScheduleKind::zb_v, 8, false},       {ScheduleKind::dualpipe, 8, true},     {ScheduleKind::dualpipe_v, 8, true},
+        {ScheduleKind::gpipe, 4, false},      {ScheduleKind::one_f_one_b, 6, false},
+        {ScheduleKind::one_f_one_b, 8, true}, {ScheduleKind::interleaved, 4, false},
+        {ScheduleKind::interleaved, 8, true}, {ScheduleKind::zb_h1, 6, false},
+        {ScheduleKind::zb_v, 8, false},       {ScheduleKind::dualpipe, 8, true},
+        {ScheduleKind::dualpipe_v, 8, true},
     };
     return all;
 }

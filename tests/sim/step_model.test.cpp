@@ -82,9 +82,11 @@ TEST_CASE("an exchange alone takes what its busiest port takes, and a pipeline s
 TEST_CASE("a pipeline inside one NVLink domain sends over NVLink, one of which a hop leaves it does not")
 {
     auto c = moe_case(ScheduleKind::one_f_one_b, 2, 4, 4, 6, false);
-    CHECK(price(c).send_seconds == Approx(price(c).send_payload / c.cluster.scale_up.value() + c.cluster.scale_up_latency.value()));
+    CHECK(price(c).send_seconds ==
+          Approx(price(c).send_payload / c.cluster.scale_up.value() + c.cluster.scale_up_latency.value()));
     c = moe_case(ScheduleKind::one_f_one_b, 4, 4, 4, 6, false);
-    CHECK(price(c).send_seconds == Approx(price(c).send_payload / c.cluster.nic.value() + c.cluster.nic_latency.value()));
+    CHECK(price(c).send_seconds ==
+          Approx(price(c).send_payload / c.cluster.nic.value() + c.cluster.nic_latency.value()));
 }
 
 TEST_CASE("expert gradients inside one NVLink domain do not cross a NIC")

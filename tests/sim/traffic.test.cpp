@@ -157,7 +157,8 @@ TEST_CASE("DeepEP on 64 GPUs in 8 nodes: one copy to each of 7 nodes over the NI
         CHECK(nodes.size() == 7);
         CHECK(neighbours.size() == 7);
         CHECK(t.of(Channel::expert, gpu).size() == 14);
-        CHECK(t.received(Channel::expert, gpu) == Approx(t.sent(Channel::expert, gpu, true) + t.sent(Channel::expert, gpu, false)));
+        CHECK(t.received(Channel::expert, gpu) ==
+              Approx(t.sent(Channel::expert, gpu, true) + t.sent(Channel::expert, gpu, false)));
     }
 }
 
@@ -167,8 +168,9 @@ TEST_CASE("the expert flows carry the bytes of the closed form")
         for (int const ep : {8, 16, 64}) {
             Traffic const t{moe_plan(1, 64, ep, dispatcher), h800(64), &experts()};
             auto const spread = expert_spread(t.plan, t.cluster, experts());
-            auto const exchange = expert_exchange(Bytes{1}, {spread.domain_copies, spread.gpu_copies},
-                                                  {std::min(ep, 8), spread.domains, t.cluster.scale_up, t.cluster.nic, {}, {}});
+            auto const exchange =
+                expert_exchange(Bytes{1}, {spread.domain_copies, spread.gpu_copies},
+                                {std::min(ep, 8), spread.domains, t.cluster.scale_up, t.cluster.nic, {}, {}});
             CHECK(t.sent(Channel::expert, 9, true) == Approx(exchange.fabric.value()).margin(1e-12));
             // The closed form counts the copies that stay on their GPU, as published bandwidths do; they are no flows.
             CHECK(t.sent(Channel::expert, 9, false) == Approx(exchange.inside.value() * 7 / 8));
@@ -309,7 +311,8 @@ TEST_CASE("groups that do not fill NVLink domains evenly use what tiles both")
 
 TEST_CASE("the gradient rings stay on their pipeline rank's GPUs whatever their number")
 {
-    for (auto const& [pp, dp] : {std::pair{2, 12}, std::pair{2, 20}, std::pair{4, 6}, std::pair{8, 3}, std::pair{1, 24}}) {
+    for (auto const& [pp, dp] :
+         {std::pair{2, 12}, std::pair{2, 20}, std::pair{4, 6}, std::pair{8, 3}, std::pair{1, 24}}) {
         Traffic const t{moe_plan(pp, dp, 1), h800(pp * dp), nullptr};
         double sum = 0;
         for (auto const& flow : t.of(Channel::data_dense)) {
@@ -366,7 +369,9 @@ TEST_CASE("where only DualPipe's mirrored rank holds the same parameters, gradie
 TEST_CASE("flows come sorted by group and channel, and those of one group are the same alone")
 {
     Traffic const t{moe_plan(2, 32, 16), h800(64), &experts()};
-    auto const before = [](Flow const& a, Flow const& b) { return std::pair{a.group, a.channel} < std::pair{b.group, b.channel}; };
+    auto const before = [](Flow const& a, Flow const& b) {
+        return std::pair{a.group, a.channel} < std::pair{b.group, b.channel};
+    };
     CHECK(std::is_sorted(t.flows.begin(), t.flows.end(), before));
     auto const alone = make_flows(t.plan, t.cluster, t.map, t.network, &experts(), 2);
     auto const all = std::count_if(t.flows.begin(), t.flows.end(), [](Flow const& f) { return f.group == 2; });
