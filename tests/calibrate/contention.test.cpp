@@ -57,7 +57,7 @@ TEST_CASE("the matrix factor is the geometric mean over kernels of what the SMs'
     CHECK(c.matrix_spread == Approx(1.645 * deviation / std::sqrt(2.0)));
     CHECK(derive(t, "G-1X").matrix == c.matrix); // same die
     CHECK(derive(t, "G-1S").matrix == derive(t, "G-1").matrix); // another die borrows it ...
-    CHECK(derive(t, "G-1S").matrix_spread > derive(t, "G-1").matrix_spread); // ... and is less sure        // another
+    CHECK(derive(t, "G-1S").matrix_spread > derive(t, "G-1").matrix_spread); // ... and is less sure
 }
 
 TEST_CASE("repeated timings of a kernel count as one kernel")
