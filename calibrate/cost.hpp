@@ -45,8 +45,10 @@ struct WhatIf {
 
 /// Factors that two sets of published timings of the same thing imply: in a benchmark of its own, and in a training step.
 ///
-/// matrix: clocks fall under sustained load, and L2 and HBM are shared. DeepSeek's layer trace over DeepGEMM's benchmarks gives about
-/// 0.88 on H800; the sustained clock alone explains 1,600 / 1,830 MHz = 0.87 (FlashMLA, deep-dive of 2025-04: "throttles to ~1600 MHz").
+/// matrix: what a training step got out of kernels that benchmarks of their newest release promise. DeepSeek's layer trace (2025-02) over
+/// DeepGEMM's newest figures gives about 0.88 on H800. Three causes cannot be told apart with public data: the kernels of the trace were
+/// older (against the release of the same month the factor is 1.01), clocks fall under sustained load (1,600 of 1,830 MHz would
+/// be 0.87: FlashMLA deep-dive, 2025-04), and L2 and HBM are shared. It is a software date as much as a physical factor.
 struct Contention {
     double matrix = 1;        // rate of matrix products in a step, beyond the SMs lost; <= 1
     double matrix_spread = 0;

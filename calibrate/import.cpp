@@ -125,7 +125,8 @@ void check_run(std::string const& accelerator, int ranks, int nodes)
     if (accelerator.empty())
         throw InputError("no accelerator given (a rate belongs to one); name it as in hardware.csv");
     if (ranks < 1 || nodes < 1 || nodes > ranks)
-        throw InputError(fmt::format("{} ranks on {} nodes cannot be; state both as they ran", ranks, nodes));
+        throw InputError(fmt::format("{} ranks on {} nodes cannot be (a rate belongs to a number of ranks, which these logs do not reliably "
+                                     "state); give --ranks and --nodes as they ran", ranks, nodes));
 }
 
 void Notes::add(int line, std::string const& text) { add(fmt::format("line {}: {}", line, text)); }

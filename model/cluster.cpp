@@ -88,6 +88,18 @@ void check_rates(Problems& out, Cluster const& c)
                         c.oversubscription));
 }
 
+/// Twice the same is a slip of the pen, not a fault of a fault.
+void check_repeated(Problems& out, Cluster const& c)
+{
+    std::set<std::pair<Fault::Kind, int>> seen;
+    for (std::size_t i = 0; i < c.faults.size(); ++i)
+        if (!seen.insert({c.faults[i].kind, c.faults[i].index}).second) {
+            out.push_back(fmt::format("cluster.faults[{}]: {} of {} is there twice (which factor counts?); remove one", i,
+                                      name(c.faults[i].kind), c.faults[i].index));
+            return;
+        }
+}
+
 void check_fault(Problems& out, Cluster const& c, Fault const& fault, std::size_t position)
 {
     auto const key = fmt::format("cluster.faults[{}]", position);
@@ -172,6 +184,7 @@ std::vector<std::string> check_fabric(Cluster const& cluster)
     check_rates(out, cluster);
     if (!out.empty()) return out; // faults count on sound numbers
     for (std::size_t i = 0; i < cluster.faults.size(); ++i) check_fault(out, cluster, cluster.faults[i], i);
+    check_repeated(out, cluster);
     if (out.empty()) check_reachable(out, cluster);
     return out;
 }

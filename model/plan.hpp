@@ -61,8 +61,6 @@ struct Plan {
     [[nodiscard]] int gpus() const { return tp * cp * pp * dp; }
     /// Micro-batches per data-parallel rank and step.
     [[nodiscard]] int micro_batches() const { return global_batch / (dp * micro_batch); }
-    /// Ranks that move in lock-step: they meet in a collective in every layer.
-    [[nodiscard]] int group_size() const { return ep * etp > tp * cp ? ep * etp : tp * cp; }
 };
 
 /// Every broken rule, each as "plan.KEY = V ... (why); try ..."; empty when the plan is possible.

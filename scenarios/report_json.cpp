@@ -113,7 +113,7 @@ Json to_tree(Result const& r)
     j["tokens_per_gpu_s"] = interval(p.tokens_per_gpu_second);
     j["memory_capacity_bytes"] = r.memory.capacity.value();
     j["memory_bytes"] = memory(r.memory);
-    j["cause_s"] = by_name<Cause>(r.causes.mean);
+    j["causes"] = by_name<Cause>(r.causes.mean);
     j["compute_s"] = by_name<OpClass>(r.causes.compute_by_op);
     j["exchange_busy_s"] = r.causes.exchange_busy;
     j["exchange_hidden_s"] = r.causes.exchange_hidden;

@@ -17,8 +17,8 @@
 namespace trainfare {
 namespace {
 
-/// The audit run simulates every flow of every GPU: beyond this it would take hours (27.7 M flows for 2,048 GPUs).
-constexpr double max_audit_flow_runs = 3e6;
+/// A folded step of a regular cluster runs about 0.1 million; this many take minutes.
+constexpr double max_flow_runs = 2e6;
 
 struct Simulated {
     Seconds step;
@@ -27,15 +27,16 @@ struct Simulated {
     std::shared_ptr<Timeline const> timeline;
 };
 
-double flow_runs(Iteration const& iteration)
+double flow_runs(Folded const& folded)
 {
     double runs = 0;
-    std::vector<std::array<double, static_cast<std::size_t>(Channel::count)>> by_program(iteration.problem.programs.size());
+    auto const& problem = *folded.problem;
+    std::vector<std::array<double, static_cast<std::size_t>(Channel::count)>> by_program(problem.programs.size());
     for (std::size_t p = 0; p < by_program.size(); ++p)
-        for (auto const& task : iteration.problem.programs[p].tasks)
+        for (auto const& task : problem.programs[p].tasks)
             if (task.kind == TaskKind::communicate) by_program[p][static_cast<std::size_t>(task.channel)] += 1;
-    for (auto const& flow : iteration.problem.flows)
-        runs += by_program[iteration.problem.groups[flow.group].program][static_cast<std::size_t>(flow.channel)];
+    for (auto const& flow : folded.flows)
+        runs += by_program[problem.groups[folded.representative[flow.group]].program][static_cast<std::size_t>(flow.channel)];
     return runs;
 }
 
@@ -45,12 +46,14 @@ Simulated simulate_step(StepModel const& model, Cluster const& cluster, RunOptio
     timeline->iteration = build_iteration(model, cluster);
     auto const& problem = timeline->iteration.problem;
     bool const full = options.fidelity == Fidelity::full;
-    if (full)
-        if (double const runs = flow_runs(timeline->iteration); runs > max_audit_flow_runs)
-            throw InputError(fmt::format("--fidelity full would simulate {:.3g} million flows (hours); use folded, which gives "
-                                         "the same times, or audit a smaller cluster or batch (at most {:.0f} million)",
-                                         runs / 1e6, max_audit_flow_runs / 1e6));
     timeline->folded = full ? unfolded(problem) : fold(problem);
+    if (double const runs = flow_runs(timeline->folded); runs > max_flow_runs)
+        throw InputError(fmt::format("the simulation would run {:.3g} million flows in {} classes of GPUs ({}); try {}",
+                                     runs / 1e6, timeline->folded.representative.size(),
+                                     full ? "every flow of every GPU: hours" : "groups that fill NVLink domains or leaves unequally "
+                                                                               "cannot be folded, many micro-batches take long",
+                                     full ? "--fidelity folded, which gives the same times, or a smaller cluster or batch"
+                                          : "--fidelity closed, or a cluster.domain and plan.ep of which one divides the other"));
     if (auto const broken = check_fold(timeline->folded); !broken.empty())
         throw InternalError("the fold is not exact: " + broken.front());
     timeline->run = simulate(timeline->folded);
@@ -131,7 +134,7 @@ std::vector<std::string> exchange_words(StepInputs const& in, StepModel const& m
     auto const spread = expert_spread(in.plan, in.cluster, model.routing);
     double const copy = static_cast<double>(in.plan.micro_batch) * in.plan.seq_len / in.plan.cp / in.plan.tp * in.model->hidden *
                         size_of(in.plan.combine_dtype).value();
-    TwoLevel const levels{std::min(in.plan.ep * in.plan.etp, in.cluster.domain), spread.domains, in.cluster.scale_up, in.cluster.nic, {}, {}};
+    TwoLevel const levels{ranks_inside(in.plan.ep * in.plan.etp, in.cluster.domain), spread.domains, in.cluster.scale_up, in.cluster.nic, {}, {}};
     auto const volume = expert_exchange(Bytes{copy}, {spread.domain_copies, spread.gpu_copies}, levels);
     double const nic = volume.fabric / in.cluster.nic / units::ms, nvlink = volume.inside / in.cluster.scale_up / units::ms;
     if (spread.domains == 1) return {fmt::format("one combine of {:.0f} MB a GPU stays inside an NVLink domain: {:.2f} ms", copy / 1e6, nvlink)};
@@ -193,7 +196,10 @@ Result run(Scenario const& scenario, RunOptions const& options)
     Result r;
     r.scenario = scenario;
     r.fidelity = options.fidelity;
-    r.warnings = scenario.warnings;
+    if (options.fidelity == Fidelity::closed && (!scenario.cluster.faults.empty() || scenario.cluster.oversubscription > 1))
+        r.warnings.push_back("the closed form knows neither faults nor oversubscription: use --fidelity folded for them");
+    else if (!scenario.cluster.faults.empty())
+        r.warnings.push_back("interval, slopes and batch ramp are those of the cluster without its faults");
     r.parameters = count_parameters(scenario.model);
     std::optional<double> card;
     if (scenario.card_active_parameters > 0) card = scenario.card_active_parameters;

@@ -2,8 +2,8 @@
 #include "scenarios/spreads.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -92,19 +92,18 @@ Interval interval_around(double value, std::vector<SpreadPart> const& parts)
 namespace {
 
 /// The lightest recomputation that fits, from none upwards: more memory pays only where it allows a lighter one.
-Recompute lightest_fitting(StepInputs const& in, Bytes capacity, Bytes hbm)
+std::optional<Recompute> lightest_fitting(StepInputs const& in, Bytes hbm)
 {
-    Recompute act, norm, all = in.plan.recompute;
+    Recompute act, norm;
     act.kind = norm.kind = RecomputeKind::selective;
-    act.moe_act = true;
-    norm.moe_act = norm.norm = true;
-    for (auto const& candidate : std::array<Recompute, 3>{Recompute{}, act, norm}) {
+    act.moe_act = norm.moe_act = norm.norm = true;
+    for (auto const& candidate : {Recompute{}, act, norm, in.plan.recompute}) {
         Plan plan = in.plan;
         plan.recompute = candidate;
         auto const schedule = make_schedule(plan.schedule, plan.pp, plan.vpp, plan.micro_batches(), plan.overlap_ep);
-        if (memory_per_stage(*in.model, plan, schedule, hbm).fullest().total() <= capacity) return candidate;
+        if (memory_per_stage(*in.model, plan, schedule, hbm).fits()) return candidate;
     }
-    return all;
+    return std::nullopt;
 }
 
 } // namespace
@@ -127,11 +126,12 @@ std::vector<Slope> step_slopes(StepInputs const& in, Seconds base, MemoryReport 
     add("HBM bandwidth", "nothing is bound by memory traffic", [](StepInputs& i) { i.what_if.hbm = more; });
     add("FLOP/s", "nothing is bound by arithmetic", [](StepInputs& i) { i.what_if.flops = more; });
 
-    Bytes const reserve = in.cluster.gpu.memory - memory.capacity;
-    Bytes const hbm = in.cluster.gpu.memory * more;
-    auto const recompute = lightest_fitting(in, hbm - reserve, hbm);
-    add("memory", memory.fits() ? "no lighter recomputation fits into it" : "the plan does not fit even so",
-        [&](StepInputs& i) { i.plan.recompute = recompute; });
+    auto const lighter = lightest_fitting(in, in.cluster.gpu.memory * more);
+    std::string const why = lighter ? "no lighter recomputation fits into it" : "the plan does not fit even so";
+    if (lighter && memory.fits()) add("memory", why, [&](StepInputs& i) { i.plan.recompute = *lighter; });
+    else slopes.push_back({"memory", more - 1, 0, lighter ? "the plan would fit" : "no effect: " + why});
+    for (auto& slope : slopes)
+        if (std::abs(slope.step_change) < 1e-12) slope.step_change = 0; // rounding
     return slopes;
 }
 

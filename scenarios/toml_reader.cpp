@@ -5,6 +5,7 @@
 #include "scenarios/toml_reader.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 
@@ -103,6 +104,11 @@ std::string read_text_file(std::string const& path)
 {
     std::ifstream file;
     if (path != "-") {
+        std::error_code error;
+        auto const status = std::filesystem::status(path, error);
+        if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+            throw InputError(SourcePlace{path}, "is not a regular file (a pipe or a folder has no end to read to); name a file, or - for "
+                                                "standard input");
         file.open(path, std::ios::binary);
         if (!file)
             throw InputError(SourcePlace{path}, "cannot be opened (no such file, or no permission); check the path");

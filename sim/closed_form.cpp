@@ -21,7 +21,16 @@ std::vector<double> slot_durations(StepModel const& step, int rank, SlotSeconds&
     for (auto const& slot : step.schedule.slots[static_cast<std::size_t>(rank)]) {
         Key const key{slot.kind, slot.chunk, slot.backward_chunk};
         auto found = known.find(key);
-        if (found == known.end()) found = known.emplace(key, slot_end(step, step.stages[static_cast<std::size_t>(rank)], slot_steps(step, rank, slot)).end).first;
+        if (found == known.end()) {
+            auto const& stage = step.stages[static_cast<std::size_t>(rank)];
+            auto const steps = slot_steps(step, rank, slot);
+            double moved = 0; // ZeRO-2 and 3: the data-parallel stream goes on from slot to slot and may be what sets the pace
+            for (auto const& s : steps) {
+                auto const& block = stage.blocks[static_cast<std::size_t>(s.block)];
+                moved += (s.gathers ? block.gather_seconds : 0) + (s.reduces ? block.reduce_seconds : 0);
+            }
+            found = known.emplace(key, std::max(moved, slot_end(step, stage, steps).end)).first;
+        }
         double time = found->second;
         if (!step.plan.overlap_pp && step.plan.pp > 1 && slot.kind != SlotKind::backward_weight) time += step.send_seconds;
         durations.push_back(time);

@@ -26,7 +26,6 @@ double weight_seconds(PricedBlock const& block)
 double price_op(Op const& op, CostModel const& costs, Conditions conditions, LocalTraffic const& local)
 {
     if (op.kind == OpKind::tp_collective) {
-        if (local.overlap_tp) return local.latency.value(); // chunked under its matrix product: only the first hop shows
         return collective_time(CollectiveOp::all_gather, Algorithm::ring, local.tp, op.payload, local.scale_up, local.latency)
             .value();
     }
@@ -47,6 +46,22 @@ double exposed_ring(std::vector<Op> const& ops, Op const& exchange, double excha
     return std::max(0.0, exchange_seconds - attention * (local.cp - 1) / local.cp);
 }
 
+/// TP traffic in chunks under the matrix products of its pass: all but one of the TP chunks can hide, what is longer shows
+/// (Megatron-LM --tp-comm-overlap). @return the share of each TP collective of @p pass that shows
+double exposed_tensor_share(std::vector<Op> const& ops, Pass pass, CostModel const& costs, Conditions conditions,
+                            LocalTraffic const& local)
+{
+    if (!local.overlap_tp) return 1;
+    double products = 0, traffic = 0;
+    for (auto const& op : ops) {
+        if (op.pass != pass) continue;
+        if (op.kind == OpKind::tp_collective) traffic += price_op(op, costs, conditions, local);
+        if (op.kind == OpKind::gemm) products += price_op(op, costs, conditions, local);
+    }
+    double const first_chunk = traffic / local.tp;
+    return traffic > 0 ? std::max(first_chunk, traffic - products * (local.tp - 1) / local.tp) / traffic : 1;
+}
+
 std::vector<Segment> segments(std::vector<Op> const& ops, CostModel const& costs, Conditions conditions,
                               LocalTraffic const& local)
 {
@@ -62,6 +77,7 @@ std::vector<Segment> segments(std::vector<Op> const& ops, CostModel const& costs
         }
         double time = price_op(op, costs, conditions, local);
         if (op.kind == OpKind::cp_exchange) time = exposed_ring(ops, op, time, costs, conditions, local);
+        if (op.kind == OpKind::tp_collective) time *= exposed_tensor_share(ops, op.pass, costs, conditions, local);
         list.back().compute[static_cast<std::size_t>(class_of(op))] += time;
     }
     auto const& last = list.back();

@@ -29,7 +29,10 @@ public:
             auto const& block = priced(i);
             auto const first = steps.size();
             add(steps, block.backward, i, true);
-            if (!weights) continue;
+            if (!weights) {
+                steps.back().reduces = weight_seconds(block) == 0 && step_.plan.zero >= 2; // no weight slot will
+                continue;
+            }
             steps.back().block_end = false;
             for (std::size_t s = block.weight.size(); s-- > 0;) // from the back: positions before stay valid
                 if (seconds(block.weight[s]) > 0)
@@ -125,7 +128,11 @@ std::vector<SlotStep> slot_steps(StepModel const& step, int rank, Slot const& sl
     case SlotKind::backward_weight: return expand.weight(slot.chunk);
     case SlotKind::overlapped: break;
     }
-    return interleave(expand.forward(slot.chunk), expand.backward(slot.backward_chunk, true));
+    auto forward = expand.forward(slot.chunk);
+    auto const backward = expand.backward(slot.backward_chunk, true);
+    if (step.plan.overlap_ep) return interleave(forward, backward);
+    forward.insert(forward.end(), backward.begin(), backward.end()); // the schedule pairs them, the exchanges stay exposed
+    return forward;
 }
 
 SlotEnd slot_end(StepModel const& step, StageCost const& stage, std::vector<SlotStep> const& steps)

@@ -18,7 +18,8 @@ auto signature(Layer const& layer)
 {
     auto const& a = layer.attention;
     auto const& f = layer.ffn;
-    return std::tuple{static_cast<int>(a.kind), a.heads, a.kv_heads, a.qk_dim, a.v_dim, a.window.value_or(0), a.owns_kv, f.width,
+    return std::tuple{a.matrix_parameters, f.matrix_parameters, f.gated, a.sparse_top_k.value_or(0), a.indexer_width.value_or(0),
+                      static_cast<int>(a.kind), a.heads, a.kv_heads, a.qk_dim, a.v_dim, a.window.value_or(0), a.owns_kv, f.width,
                       f.residual_width, f.experts ? f.experts->count : 0, f.experts ? f.experts->width : 0,
                       f.experts ? f.experts->top_k : 0, f.experts ? f.experts->shared_width : 0};
 }
@@ -62,6 +63,16 @@ Experts const* find_experts(Architecture const& arch)
     for (auto const& layer : arch.layers)
         if (layer.is_moe()) return &*layer.ffn.experts;
     return nullptr;
+}
+
+/// Vocabulary tables (embedding, head) that blocks of their own bring to a rank.
+int tables_here(StepModel const& step, std::vector<std::vector<Block>> const& stages, int rank)
+{
+    int tables = 0;
+    for (int chunk = 0; chunk < step.schedule.chunks; ++chunk)
+        for (auto const block : stages[static_cast<std::size_t>(step.schedule.stage_of(rank, chunk))])
+            tables += block.kind == Block::Kind::embedding || block.kind == Block::Kind::head;
+    return tables;
 }
 
 /// Gradients of one rank reduced over its data-parallel ranks, and the weights gathered back, each alone on the network.
@@ -122,6 +133,8 @@ StepModel price_step(Architecture const& arch, Plan const& plan, Cluster const& 
     step.send_seconds = step.send_latency + step.send_payload / (near ? cluster.scale_up : cluster.nic).value();
 
     BlockPricer price{arch, plan, costs, local};
+    double const table_bytes =
+        static_cast<double>(arch.vocab) * arch.hidden / plan.tp * size_of(plan.gradient_dtype).value();
     auto const stages = stage_blocks(plan, arch);
     for (int rank = 0; rank < plan.pp; ++rank) {
         StageCost cost;
@@ -130,6 +143,9 @@ StepModel price_step(Architecture const& arch, Plan const& plan, Cluster const& 
             cost.chunk_begin.push_back(static_cast<int>(cost.blocks.size()));
             for (auto const block : stages[static_cast<std::size_t>(step.schedule.stage_of(rank, chunk))]) {
                 auto& priced = cost.blocks.emplace_back(price(block));
+                // An MTP module reads the tables of embedding and head: where those live on the same rank, their gradients are too.
+                if (block.kind == Block::Kind::mtp)
+                    priced.dense_bytes -= tables_here(step, stages, rank) * table_bytes;
                 auto const data = data_parallel_seconds(step, cluster, priced.dense_bytes, priced.expert_bytes);
                 priced.reduce_seconds = data.reduce, priced.gather_seconds = data.gather;
                 cost.reduce_seconds += data.reduce, cost.gather_seconds += data.gather;

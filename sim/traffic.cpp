@@ -92,6 +92,9 @@ private:
     {
         int const size = plan_.ep * plan_.etp; // ranks that exchange; several such sets may share one lock-step group
         int const inside = ranks_inside(size, domain_);
+        // Copies that stay on their GPU go through the same kernel: published bandwidths count them (EP8 on H800: 153-158 of 160
+        // GB/s with them, 134-138 without), so they take their share of the ports' time.
+        double const own_copies = inside > 1 ? inside / (inside - 1.0) : 1;
         for (int i = 0; i < map_.group_size(); ++i) {
             int const base = i / size * size, own = (i - base) / inside;
             for (int d = 0; d < spread_.domains; ++d)
@@ -99,7 +102,7 @@ private:
                     add(flows, id, Channel::expert, spread_.domain_copies / spread_.domains, map_.gpu(id, i),
                         map_.gpu(id, base + d * inside + (i - base) % inside));
             for (int j = 0; j < inside; ++j)
-                add(flows, id, Channel::expert, spread_.domains * spread_.gpu_copies / size, map_.gpu(id, i),
+                add(flows, id, Channel::expert, own_copies * spread_.domains * spread_.gpu_copies / size, map_.gpu(id, i),
                     map_.gpu(id, base + own * inside + j));
         }
     }

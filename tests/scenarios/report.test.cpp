@@ -155,7 +155,7 @@ TEST_CASE("JSON states schema, version, level and gives every projected quantity
     CHECK(j["fits"] == true);
     CHECK(j["memory_bytes"].size() == 3);
     CHECK(j["memory_bytes"][2]["total"] == 35e9);
-    CHECK(j["cause_s"]["compute"] == 8);
+    CHECK(j["causes"]["compute"] == 8);
     CHECK(j["slots_s"]["bubble"] == 2);
     CHECK(j["warnings"][0] == "a warning");
     CHECK(j["scenario"]["keys"][1]["from"] == "s.toml:9");

@@ -365,3 +365,27 @@ TEST_CASE("the causes of every group add up to the step, for every schedule, sou
         }
     }
 }
+
+TEST_CASE("under ZeRO-2 every block's gradients are reduced once in each of its backward passes")
+{
+    for (auto const kind : {ScheduleKind::one_f_one_b, ScheduleKind::zb_h1, ScheduleKind::dualpipe}) {
+        auto c = moe_case(kind, 4, 32, 16, 8, kind == ScheduleKind::dualpipe);
+        c.plan.zero = 2;
+        auto const step = price(c);
+        auto const it = build_iteration(step, c.cluster);
+        std::vector<int> passes(step.stages[0].blocks.size(), 0), reduces(passes.size(), 0);
+        for (auto const& slot : step.schedule.slots[0]) {
+            if (slot.kind == SlotKind::forward || slot.kind == SlotKind::backward_weight) continue;
+            auto const chunk = static_cast<std::size_t>(slot.kind == SlotKind::overlapped ? slot.backward_chunk : slot.chunk);
+            for (int b = step.stages[0].chunk_begin[chunk]; b < step.stages[0].chunk_begin[chunk + 1]; ++b)
+                ++passes[static_cast<std::size_t>(b)];
+        }
+        for (std::size_t t = 0; t < it.labels[0].size(); ++t) {
+            auto const& task = it.problem.programs[0].tasks[t];
+            if (task.kind == TaskKind::communicate && task.channel == Channel::data_dense && it.labels[0][t].backward)
+                ++reduces[static_cast<std::size_t>(it.labels[0][t].block)];
+        }
+        INFO(name(kind));
+        CHECK(reduces == passes);
+    }
+}

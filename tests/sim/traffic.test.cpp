@@ -149,7 +149,7 @@ TEST_CASE("DeepEP on 64 GPUs in 8 nodes: one copy to each of 7 nodes over the NI
                 CHECK(to % 8 == gpu % 8); // the same rail
                 nodes.insert(to / 8);
             } else {
-                CHECK(flow.share == Approx(spread.gpu_copies / 8)); // of all that came in, an eighth
+                CHECK(flow.share == Approx(spread.gpu_copies / 8 * 8 / 7)); // with what stays on the GPU; of all that came in, an eighth
                 CHECK(to / 8 == gpu / 8);
                 neighbours.insert(to);
             }
@@ -172,18 +172,18 @@ TEST_CASE("the expert flows carry the bytes of the closed form")
                 expert_exchange(Bytes{1}, {spread.domain_copies, spread.gpu_copies},
                                 {std::min(ep, 8), spread.domains, t.cluster.scale_up, t.cluster.nic, {}, {}});
             CHECK(t.sent(Channel::expert, 9, true) == Approx(exchange.fabric.value()).margin(1e-12));
-            // The closed form counts the copies that stay on their GPU, as published bandwidths do; they are no flows.
-            CHECK(t.sent(Channel::expert, 9, false) == Approx(exchange.inside.value() * 7 / 8));
+            CHECK(t.sent(Channel::expert, 9, false) == Approx(exchange.inside.value())); // copies that stay count, as published
         }
 }
 
 TEST_CASE("NCCL's all-to-all sends a copy for every expert, all-gather one to everybody")
 {
     Traffic const all_to_all{moe_plan(1, 64, 64, Dispatcher::alltoall), h800(64), &experts()};
-    for (auto const& flow : all_to_all.of(Channel::expert, 0)) CHECK(flow.share == Approx(1)); // 8 experts, 8 nodes
+    for (auto const& flow : all_to_all.of(Channel::expert, 0)) // 8 experts, 8 nodes
+        CHECK(flow.share == Approx(all_to_all.over_nic(flow) ? 1 : 8.0 / 7));
     Traffic const all_gather{moe_plan(1, 64, 64, Dispatcher::allgather), h800(64), &experts()};
     for (auto const& flow : all_gather.of(Channel::expert, 0))
-        CHECK(flow.share == Approx(all_gather.over_nic(flow) ? 1 : 8));
+        CHECK(flow.share == Approx(all_gather.over_nic(flow) ? 1 : 8.0 * 8 / 7)); // with what stays on the GPU
 }
 
 TEST_CASE("64 experts' ranks in one NVL72 domain send nothing over NICs")
@@ -305,7 +305,7 @@ TEST_CASE("groups that do not fill NVLink domains evenly use what tiles both")
             CHECK(t.receiver(flow) / 128 == gpu / 128); // never another group's GPU
             sum += flow.share;
         }
-        CHECK(sum == Approx(spread.domain_copies * 15 / 16 + spread.gpu_copies * 7 / 8));
+        CHECK(sum == Approx(spread.domain_copies * 15 / 16 + spread.gpu_copies));
     }
 }
 
