@@ -60,8 +60,8 @@ LogMean matrix_ratio(Tables const& tables, Counts counts)
     return ratio;
 }
 
-/// Expert exchanges: a trace row states a time; the benchmark of the same size states logical bandwidth and gets its time from
-/// the same bytes, so the ratio needs only that both moved the same tokens.
+/// Expert exchanges: a trace row states a time; the benchmark of the same size states logical bandwidth and gets its
+/// time from the same bytes, so the ratio needs only that both moved the same tokens.
 template <class Counts>
 LogMean exchange_ratio(Tables const& tables, Counts counts)
 {

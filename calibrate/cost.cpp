@@ -11,10 +11,11 @@
 namespace trainfare {
 namespace {
 
-// Relative half-widths of 90 % intervals, by how a rate was found. `exact` is the scatter between releases of one kernel.
+// Relative half-widths of 90 % intervals, by how a rate was found. `exact` is the scatter between releases of one
+// kernel.
 constexpr double interpolated_spread = 0.12; // leave-one-out error of nearest-shape look-ups on the shipped tables
 constexpr double extrapolated_spread = 0.25;
-constexpr double donor_spread = 0.05;        // same die, other part (calibrate/tables/README.md, same_die_compute)
+constexpr double donor_spread = 0.05; // same die, other part (calibrate/tables/README.md, same_die_compute)
 
 double log_ratio(double a, double b) { return std::log(a / b); }
 
@@ -41,7 +42,8 @@ std::vector<Point> curve(std::vector<OpRow const*> rows)
             sum += std::log(rate), low = std::min(low, rate), high = std::max(high, rate);
         }
         auto const n = static_cast<double>(j - i);
-        points.push_back({std::log(double(rows[i]->m)), sum / n, std::max(0.05, (high - low) / (high + low)), rows[j - 1]});
+        points.push_back(
+            {std::log(double(rows[i]->m)), sum / n, std::max(0.05, (high - low) / (high + low)), rows[j - 1]});
         i = j;
     }
     return points;
@@ -63,7 +65,8 @@ Read read(std::vector<Point> const& points, double m)
         if (near(p)) return at(p, Quality::exact);
     if (x < points.front().log_m) return at(points.front(), Quality::extrapolated);
     if (x > points.back().log_m)
-        return at(points.back(), x < points.back().log_m + std::log(2.0) ? Quality::interpolated : Quality::extrapolated);
+        return at(points.back(),
+                  x < points.back().log_m + std::log(2.0) ? Quality::interpolated : Quality::extrapolated);
     std::size_t i = 1;
     while (points[i].log_m < x) ++i;
     auto const& a = points[i - 1];
@@ -138,7 +141,8 @@ std::string_view name(Quality q)
 CostModel::CostModel(Tables const& tables, Accelerator const& gpu, bool strict, WhatIf what_if)
     : tables_{&tables}, gpu_{gpu}, strict_{strict}, what_if_{what_if}, contention_{derive_contention(tables, gpu)}
 {
-    // An export-limited part and its parent share the die where SM counts agree (H800 and H100): either's rows serve the other.
+    // An export-limited part and its parent share the die where SM counts agree (H800 and H100): either's rows serve
+    // the other.
     if (gpu.variant_of && gpu.sms && tables.accelerator(*gpu.variant_of).sms == gpu.sms) donor_ = *gpu.variant_of;
     for (auto const& [key, other] : tables.accelerators)
         if (other.variant_of == gpu.key && other.sms == gpu.sms && gpu.sms) donor_ = key;
@@ -163,7 +167,8 @@ CostModel::Rate CostModel::class_rate(Op const& op, std::string_view key, bool w
     auto const whole = key.substr(0, key.find('.'));
     auto const find = [&](std::string const& part, bool own) -> RateRow const* {
         for (auto const quantity : {key, whole})
-            if (auto const* row = tables_->rate(part, op.precision, quantity); row && (row->accelerator != "*") == own) return row;
+            if (auto const* row = tables_->rate(part, op.precision, quantity); row && (row->accelerator != "*") == own)
+                return row;
         return nullptr;
     };
     std::string via;
@@ -172,9 +177,10 @@ CostModel::Rate CostModel::class_rate(Op const& op, std::string_view key, bool w
         if (row = find(donor_, true); row) via = donor_;
     if (!row) row = find(gpu_.key, false);
     if (!row)
-        throw InputError({tables_->folder + "/rates.csv", 0, 0},
-                         fmt::format("no rate for {} in {} on {} (its time cannot be estimated); add a row for {} or for *", key,
-                                     name(op.precision), gpu_.key, gpu_.key));
+        throw InputError(
+            {tables_->folder + "/rates.csv", 0, 0},
+            fmt::format("no rate for {} in {} on {} (its time cannot be estimated); add a row for {} or for *", key,
+                        name(op.precision), gpu_.key, gpu_.key));
     Rate rate;
     bool const hbm = row->unit == "hbm", matrix = op.flops.value() > 0;
     if (row->unit != (matrix ? "peak" : "hbm"))
@@ -183,15 +189,16 @@ CostModel::Rate CostModel::class_rate(Op const& op, std::string_view key, bool w
                                      matrix ? "a matrix product is priced by its FLOPs" : "it is priced by its bytes",
                                      matrix ? "peak FLOP/s (unit peak)" : "HBM bandwidth (unit hbm)"));
     if (matrix && !gpu_.bf16)
-        throw InputError({tables_->folder + "/hardware.csv", 0, 0},
-                         fmt::format("{} has no dense_bf16_tflops (a share of peak gives no time); fill it in", gpu_.key));
+        throw InputError(
+            {tables_->folder + "/hardware.csv", 0, 0},
+            fmt::format("{} has no dense_bf16_tflops (a share of peak gives no time); fill it in", gpu_.key));
     rate.value = row->value * (hbm ? gpu_.memory_bandwidth.value() : peak(op.precision));
     rate.spread = via.empty() ? row->spread : hypot_spread(row->spread, donor_spread);
     rate.source = row->source;
     if (words)
         rate.words = fmt::format("class rate {}: {:.3g} of {} = {:.4g} T{}/s ({}{})", key, row->value,
-                                 hbm ? "HBM bandwidth" : "peak", rate.value / 1e12, hbm ? "B" : "FLOP", short_place(row->place),
-                                 via.empty() ? "" : "; row of " + via + ", same die");
+                                 hbm ? "HBM bandwidth" : "peak", rate.value / 1e12, hbm ? "B" : "FLOP",
+                                 short_place(row->place), via.empty() ? "" : "; row of " + via + ", same die");
     return rate;
 }
 
@@ -204,8 +211,8 @@ CostModel::Rate CostModel::finish(double rate, double spread, Quality quality, O
     bool const donated = row.accelerator != gpu_.key;
     if (donated) result.spread = hypot_spread(result.spread, donor_spread);
     if (words)
-        result.words = fmt::format("{}: {:.4g} TFLOP/s ({}, {}{})", how, result.value / 1e12, name(quality), short_place(row.place),
-                                   donated ? "; row of " + row.accelerator + ", same die" : "");
+        result.words = fmt::format("{}: {:.4g} TFLOP/s ({}, {}{})", how, result.value / 1e12, name(quality),
+                                   short_place(row.place), donated ? "; row of " + row.accelerator + ", same die" : "");
     return result;
 }
 
@@ -222,12 +229,14 @@ CostModel::Rate CostModel::attention_rate(Op const& op, bool words) const
     double best = std::numeric_limits<double>::infinity();
     std::vector<OpRow const*> rows;
     for (auto const* row : rows_) {
-        auto const pass = op.pass == Pass::recompute ? Pass::forward : op.pass; // unlike a product's, the kernels differ
+        auto const pass =
+            op.pass == Pass::recompute ? Pass::forward : op.pass; // unlike a product's, the kernels differ
         if (row->kind != op.kind || !serves(row->precision, op.precision) || row->pass != pass) continue;
         if (row->qk_dim != op.qk_dim || row->v_dim != op.v_dim || !row->causal || row->seq == 0) continue;
         double const parallel = double(std::max(row->batch, 1L)) * std::max(row->heads, 1);
         double const d = std::abs(log_ratio(double(row->seq), double(op.seq))) +
-                         0.5 * std::abs(log_ratio(parallel, double(op.batch) * op.heads)) + (row->comm_sms > 0 ? 1e-6 : 0);
+                         0.5 * std::abs(log_ratio(parallel, double(op.batch) * op.heads)) +
+                         (row->comm_sms > 0 ? 1e-6 : 0);
         if (d < best - 1e-9) best = d, rows.clear();
         if (d < best + 1e-9) rows.push_back(row);
     }
@@ -236,10 +245,15 @@ CostModel::Rate CostModel::attention_rate(Op const& op, bool words) const
         if (row->m != rows.front()->m) return class_rate(op, quantity(op), words);
     prefer_own(rows, gpu_.key);
     auto const merged = curve(rows).front();
-    best += std::abs(log_ratio(2 * op.keys, double(op.seq))); // a window, or chosen keys: rows are of the whole triangle
-    auto const quality = best < 1e-3 ? Quality::exact : best < std::log(4.0) ? Quality::interpolated : Quality::extrapolated;
-    return finish(std::exp(merged.log_rate), merged.spread, quality, *merged.row, beside_factor(*merged.row),
-                  fmt::format("timed {} for {}", rows.front()->comm_sms > 0 ? "beside communication" : "alone", shape_words(op)), words);
+    best +=
+        std::abs(log_ratio(2 * op.keys, double(op.seq))); // a window, or chosen keys: rows are of the whole triangle
+    auto const quality = best < 1e-3            ? Quality::exact
+                         : best < std::log(4.0) ? Quality::interpolated
+                                                : Quality::extrapolated;
+    return finish(
+        std::exp(merged.log_rate), merged.spread, quality, *merged.row, beside_factor(*merged.row),
+        fmt::format("timed {} for {}", rows.front()->comm_sms > 0 ? "beside communication" : "alone", shape_words(op)),
+        words);
 }
 
 CostModel::Rate CostModel::matrix_rate(Op const& op, bool words) const
@@ -258,7 +272,8 @@ CostModel::Rate CostModel::matrix_rate(Op const& op, bool words) const
         prefer_own(*rows, gpu_.key);
         auto const r = read(curve(*rows), double(op.m));
         return finish(r.rate, r.spread, r.quality, *r.row, beside_factor(*r.row),
-                      fmt::format("timed {} {}", rows == &alone ? "alone" : "beside communication", shape_words(op)), words);
+                      fmt::format("timed {} {}", rows == &alone ? "alone" : "beside communication", shape_words(op)),
+                      words);
     }
     if (shapes.empty()) return class_rate(op, quantity(op), words);
 
@@ -281,8 +296,10 @@ CostModel::Rate CostModel::matrix_rate(Op const& op, bool words) const
     }
     auto const quality = near.front().first < std::log(4.0) ? Quality::interpolated : Quality::extrapolated;
     auto const& first = *read(curve(*near.front().second), double(op.m)).row;
-    return finish(std::exp(sum / weight), 0, quality, first, 1,
-                  fmt::format("nearest {} shapes to {} (first n={} k={})", near.size(), shape_words(op), first.n, first.k), words);
+    return finish(
+        std::exp(sum / weight), 0, quality, first, 1,
+        fmt::format("nearest {} shapes to {} (first n={} k={})", near.size(), shape_words(op), first.n, first.k),
+        words);
 }
 
 Cost CostModel::price(Op const& op, Conditions conditions, bool words) const
@@ -296,8 +313,10 @@ Cost CostModel::price(Op const& op, Conditions conditions, bool words) const
                                      conditions.comm_sms, *gpu_.sms, gpu_.key));
     auto rate = matrix ? matrix_rate(op, words) : class_rate(op, quantity(op), words);
     if (strict_ && rate.quality == Quality::class_rate && matrix)
-        throw MissingCalibration(fmt::format("{} {} ({}) has no measured row for {} (--strict refuses class rates); import or "
-                                             "measure it, or drop --strict", name(op.kind), op.name, shape_words(op), gpu_.key));
+        throw MissingCalibration(
+            fmt::format("{} {} ({}) has no measured row for {} (--strict refuses class rates); import or "
+                        "measure it, or drop --strict",
+                        name(op.kind), op.name, shape_words(op), gpu_.key));
     double seconds = 0;
     if (matrix) {
         double const contention = contention_.matrix;
@@ -307,8 +326,8 @@ Cost CostModel::price(Op const& op, Conditions conditions, bool words) const
         double const floor = op.bytes.value() / (gpu_.memory_bandwidth.value() * what_if_.hbm);
         seconds = std::max(rated, floor);
         if (words)
-            rate.words += fmt::format("\nx {:.3f} of the SMs x {:.3f} in a training step ({} kernels timed both ways)", share,
-                                      contention, contention_.matrix_pairs);
+            rate.words += fmt::format("\nx {:.3f} of the SMs x {:.3f} in a training step ({} kernels timed both ways)",
+                                      share, contention, contention_.matrix_pairs);
         rate.spread = hypot_spread(rate.spread, contention_.matrix_spread);
     } else {
         seconds = op.bytes.value() / (rate.value * what_if_.hbm);
@@ -320,9 +339,9 @@ Cost CostModel::price(Op const& op, Conditions conditions, bool words) const
     cost.quality = rate.quality;
     cost.source = rate.source;
     if (words)
-        cost.derivation = fmt::format("{}\n{:.4g} GFLOP, {:.4g} MB; + {} x {:.3g} us launch gap = {:.4g} us", rate.words,
-                                      op.flops.value() / 1e9, op.bytes.value() / 1e6, op.kernels, gap_.value() * 1e6,
-                                      cost.time.value() * 1e6);
+        cost.derivation = fmt::format("{}\n{:.4g} GFLOP, {:.4g} MB; + {} x {:.3g} us launch gap = {:.4g} us",
+                                      rate.words, op.flops.value() / 1e9, op.bytes.value() / 1e6, op.kernels,
+                                      gap_.value() * 1e6, cost.time.value() * 1e6);
     return cost;
 }
 

@@ -24,43 +24,46 @@ std::string_view name(Quality);
 /// What of the chip an operation has. A training step slows a benchmarked kernel by two factors, not one: the SMs that
 /// communication kernels hold, and what sustained load costs beyond that (Contention::matrix).
 struct Conditions {
-    int comm_sms = 0;      // SMs set aside for communication; 0: the whole chip computes
+    int comm_sms = 0; // SMs set aside for communication; 0: the whole chip computes
     friend bool operator==(Conditions const&, Conditions const&) = default;
 };
 
 struct Cost {
     Seconds time;
-    double spread = 0;          // relative half-width of a 90 % interval
+    double spread = 0; // relative half-width of a 90 % interval
     Quality quality = Quality::class_rate;
-    int source = -1;            // index into Tables::sources
-    std::string derivation;     // filled only by explain(): each factor with its row
+    int source = -1;        // index into Tables::sources
+    std::string derivation; // filled only by explain(): each factor with its row
 };
 
-/// What-if factors: 1.1 on flops means 10 % more FLOP/s. by_class multiplies the time of a class (interval propagation).
+/// What-if factors: 1.1 on flops means 10 % more FLOP/s. by_class multiplies the time of a class (interval
+/// propagation).
 struct WhatIf {
     double flops = 1, hbm = 1;
     std::array<double, static_cast<std::size_t>(OpClass::count)> by_class;
     WhatIf() { by_class.fill(1); }
 };
 
-/// Factors that two sets of published timings of the same thing imply: in a benchmark of its own, and in a training step.
+/// Factors that two sets of published timings of the same thing imply: in a benchmark of its own, and in a training
+/// step.
 ///
-/// matrix: what a training step got out of kernels that benchmarks of their newest release promise. DeepSeek's layer trace (2025-02) over
-/// DeepGEMM's newest figures gives about 0.88 on H800. Three causes cannot be told apart with public data: the kernels of the trace were
-/// older (against the release of the same month the factor is 1.01), clocks fall under sustained load (1,600 of 1,830 MHz would
-/// be 0.87: FlashMLA deep-dive, 2025-04), and L2 and HBM are shared. It is a software date as much as a physical factor.
+/// matrix: what a training step got out of kernels that benchmarks of their newest release promise. DeepSeek's layer
+/// trace (2025-02) over DeepGEMM's newest figures gives about 0.88 on H800. Three causes cannot be told apart with
+/// public data: the kernels of the trace were older (against the release of the same month the factor is 1.01), clocks
+/// fall under sustained load (1,600 of 1,830 MHz would be 0.87: FlashMLA deep-dive, 2025-04), and L2 and HBM are
+/// shared. It is a software date as much as a physical factor.
 struct Contention {
-    double matrix = 1;        // rate of matrix products in a step, beyond the SMs lost; <= 1
+    double matrix = 1; // rate of matrix products in a step, beyond the SMs lost; <= 1
     double matrix_spread = 0;
-    double exchange = 1;      // time of dispatch and combine beside compute, over alone; >= 1
+    double exchange = 1; // time of dispatch and combine beside compute, over alone; >= 1
     double exchange_spread = 0;
-    int matrix_pairs = 0;     // kernels behind each figure
+    int matrix_pairs = 0; // kernels behind each figure
     int exchange_pairs = 0;
 };
 
-/// From ops.csv rows with and without comm_sms of the same shape, and from expert exchanges of a training trace against the
-/// same exchange benchmarked alone (geometric means). An accelerator without pairs borrows those of the others, with more spread; tables
-/// without any pair give factors of 1.
+/// From ops.csv rows with and without comm_sms of the same shape, and from expert exchanges of a training trace against
+/// the same exchange benchmarked alone (geometric means). An accelerator without pairs borrows those of the others,
+/// with more spread; tables without any pair give factors of 1.
 Contention derive_contention(Tables const&, Accelerator const&);
 
 class CostModel {
@@ -79,11 +82,11 @@ public:
 
 private:
     struct Rate {
-        double value = 0;     // FLOP/s or B/s, alone on the chip
+        double value = 0; // FLOP/s or B/s, alone on the chip
         double spread = 0;
         Quality quality = Quality::class_rate;
         int source = -1;
-        std::string words;    // explain() only
+        std::string words; // explain() only
     };
     [[nodiscard]] Rate matrix_rate(Op const&, bool words) const;
     [[nodiscard]] Rate attention_rate(Op const&, bool words) const;

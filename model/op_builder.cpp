@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// FLOPs and bytes of each kind of operation. Bytes are HBM traffic of the fused kernel that does the job: every input read
-// once, every output written once.
+// FLOPs and bytes of each kind of operation. Bytes are HBM traffic of the fused kernel that does the job: every input
+// read once, every output written once.
 #include "model/op_builder.hpp"
 
 namespace trainfare {
@@ -12,8 +12,8 @@ double quantised_bytes(Precision p, double elements)
 }
 
 OpBuilder::OpBuilder(Architecture const& architecture, Plan const& layout)
-    : arch{architecture}, plan{layout},
-      tokens{static_cast<std::int64_t>(layout.micro_batch) * layout.seq_len / layout.cp},
+    : arch{architecture}, plan{layout}, tokens{static_cast<std::int64_t>(layout.micro_batch) * layout.seq_len /
+                                               layout.cp},
       own_tokens{layout.sp ? tokens / layout.tp : tokens}
 {
 }
@@ -57,7 +57,8 @@ Op OpBuilder::product(Linear const& linear, Pass pass, std::int64_t rows) const
     return op;
 }
 
-void OpBuilder::forward(std::vector<Op>& ops, Linear const& linear, std::int64_t rows, bool x_quantised, Pass pass) const
+void OpBuilder::forward(std::vector<Op>& ops, Linear const& linear, std::int64_t rows, bool x_quantised,
+                        Pass pass) const
 {
     auto const p = precision_of(linear);
     double const elements = static_cast<double>(rows) * linear.groups * static_cast<double>(linear.in);
@@ -71,9 +72,10 @@ void OpBuilder::dgrad(std::vector<Op>& ops, Linear const& linear, std::int64_t r
     auto const p = precision_of(linear);
     double const elements = static_cast<double>(rows) * linear.groups * static_cast<double>(linear.out);
     if (is_quantised(p)) // along rows for dgrad, along columns for wgrad: two copies out of one read
-        ops.push_back(moves(OpKind::cast, Pass::dgrad, "quantise_gradient",
-                            (dy_quantised ? quantised_bytes(p, elements) : 2 * elements + quantised_bytes(p, elements)) +
-                                quantised_bytes(p, elements)));
+        ops.push_back(
+            moves(OpKind::cast, Pass::dgrad, "quantise_gradient",
+                  (dy_quantised ? quantised_bytes(p, elements) : 2 * elements + quantised_bytes(p, elements)) +
+                      quantised_bytes(p, elements)));
     ops.push_back(product(linear, Pass::dgrad, rows));
 }
 
@@ -101,7 +103,8 @@ void OpBuilder::tensor_parallel(std::vector<Op>& ops, Pass pass, char const* nam
 {
     if (plan.tp == 1) return;
     Op op = moves(OpKind::tp_collective, pass, name, 0);
-    // With sequence parallelism a gather and a scatter surround each part; without, one all-reduce, whose two halves these are.
+    // With sequence parallelism a gather and a scatter surround each part; without, one all-reduce, whose two halves
+    // these are.
     op.payload = Bytes{2.0 * static_cast<double>(tokens) * arch.hidden};
     ops.push_back(op);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Blocks out of parts: a decoder layer is attention and feed-forward; an MTP module is a projection, a layer and a pass through the
-// shared head (DeepSeek-V3, arXiv:2412.19437 s2.2).
+// Blocks out of parts: a decoder layer is attention and feed-forward; an MTP module is a projection, a layer and a pass
+// through the shared head (DeepSeek-V3, arXiv:2412.19437 s2.2).
 #include "model/ops.hpp"
 
 #include "model/op_builder.hpp"
@@ -61,7 +61,8 @@ PartOps embedding_ops(OpBuilder const& b)
     return ops;
 }
 
-/// Norm, logits and cross-entropy. The product stays 16 bit under FP8 recipes; softmax and its gradient are done in place.
+/// Norm, logits and cross-entropy. The product stays 16 bit under FP8 recipes; softmax and its gradient are done in
+/// place.
 PartOps head_ops(OpBuilder const& b)
 {
     Linear const head{"lm_head", b.arch.vocab / b.plan.tp, b.arch.hidden, 1, OpKind::head, false};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Attention of one layer: norm, projections (full or latent), rotation, the fused kernel, output projection, and their gradients.
+// Attention of one layer: norm, projections (full or latent), rotation, the fused kernel, output projection, and their
+// gradients.
 #include <algorithm>
 #include <cmath>
 
@@ -9,8 +10,8 @@
 namespace trainfare {
 namespace {
 
-/// Keys of one query in the fused kernel. A recurrent state (lightning, delta net) counts as many keys as cost the same:
-/// two or three multiply-adds per element of the qk x v state, as in flops_per_token().
+/// Keys of one query in the fused kernel. A recurrent state (lightning, delta net) counts as many keys as cost the
+/// same: two or three multiply-adds per element of the qk x v state, as in flops_per_token().
 double keys_of(Attention const& a, int seq_len)
 {
     double const state = 1.0 * a.qk_dim * a.v_dim / (a.qk_dim + a.v_dim);
@@ -19,8 +20,8 @@ double keys_of(Attention const& a, int seq_len)
     return mean_keys(a, seq_len, true);
 }
 
-/// The fused kernel. forward: two products of the scores' size; backward: five (FlashAttention-2, arXiv:2307.08691 s3.1.2).
-/// Worked number: DeepSeek-V3, 4,096 tokens: 4096^2 x 128 x (192 + 128) = 687 GFLOP forward, causal.
+/// The fused kernel. forward: two products of the scores' size; backward: five (FlashAttention-2, arXiv:2307.08691
+/// s3.1.2). Worked number: DeepSeek-V3, 4,096 tokens: 4096^2 x 128 x (192 + 128) = 687 GFLOP forward, causal.
 Op core(OpBuilder const& b, Attention const& a, Pass pass)
 {
     Op op;
@@ -48,10 +49,12 @@ Op core(OpBuilder const& b, Attention const& a, Pass pass)
 Op conversion(OpBuilder const& b, Attention const& a)
 {
     double const rows = static_cast<double>(b.tokens) * a.heads / b.plan.tp;
-    return b.moves(OpKind::attention, Pass::dgrad, "attention_sums_and_conversion", rows * (4.0 * a.v_dim + 6.0 * a.qk_dim), 2);
+    return b.moves(OpKind::attention, Pass::dgrad, "attention_sums_and_conversion",
+                   rows * (4.0 * a.v_dim + 6.0 * a.qk_dim), 2);
 }
 
-/// Scores of the indexer that picks the keys of sparse attention (DeepSeek-V3.2): it reads every key, and has no values.
+/// Scores of the indexer that picks the keys of sparse attention (DeepSeek-V3.2): it reads every key, and has no
+/// values.
 Op indexer(OpBuilder const& b, int width, Pass pass)
 {
     double const share = static_cast<double>(width) / b.plan.tp, t = static_cast<double>(b.tokens);
@@ -70,11 +73,11 @@ struct Projections {
     std::vector<Linear> down; // latent only: x -> latents
     std::vector<Linear> up;   // latents (or x) -> q, k, v
     Linear out;
-    double latent = 0;        // elements per token that are normed and kept between down and up
+    double latent = 0; // elements per token that are normed and kept between down and up
 };
 
-/// Weights of a layer that its heads do not explain, as columns on the projection of x: output gates, the decay of linear
-/// attention, the indexer's keys; fewer than none where q is factored (Step-3).
+/// Weights of a layer that its heads do not explain, as columns on the projection of x: output gates, the decay of
+/// linear attention, the indexer's keys; fewer than none where q is factored (Step-3).
 std::int64_t more_columns(Attention const& a, std::int64_t hidden, std::int64_t explained)
 {
     return std::llround((a.matrix_parameters - static_cast<double>(explained)) / static_cast<double>(hidden));

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The feed-forward part of one layer: dense MLP, or router, dispatch, experts and combine with the shared expert beside them.
+// The feed-forward part of one layer: dense MLP, or router, dispatch, experts and combine with the shared expert beside
+// them.
 //
-// Rows: a GPU's tokens are sent to top_k experts each, so a balanced group gives every GPU tokens x top_k rows (x ETP, whose ranks
-// share the same rows). How uneven loads stretch this is not known here; sim/ applies it.
+// Rows: a GPU's tokens are sent to top_k experts each, so a balanced group gives every GPU tokens x top_k rows (x ETP,
+// whose ranks share the same rows). How uneven loads stretch this is not known here; sim/ applies it.
 #include <algorithm>
 
 #include "model/op_builder.hpp"
@@ -22,8 +23,10 @@ Mlp mlp(std::int64_t hidden, std::int64_t width, bool gated, int shards, int gro
         char const* down)
 {
     std::int64_t const share = width / shards;
-    return {{up, share * (gated ? 2 : 1), hidden, groups, kind}, {down, hidden, share, groups, kind},
-            static_cast<double>(share), gated};
+    return {{up, share * (gated ? 2 : 1), hidden, groups, kind},
+            {down, hidden, share, groups, kind},
+            static_cast<double>(share),
+            gated};
 }
 
 /// SwiGLU (or GELU): reads the up-projection's output, writes the down-projection's input, quantised on the way out.
@@ -38,7 +41,8 @@ void mlp_forward(OpBuilder const& b, std::vector<Op>& ops, Mlp const& m, std::in
 {
     double const total = static_cast<double>(rows) * m.up.groups;
     b.forward(ops, m.up, rows, x_quantised, pass);
-    ops.push_back(b.moves(OpKind::activation, pass, "activation", activation_bytes_moved(b.plan.precision, m, total, pass)));
+    ops.push_back(
+        b.moves(OpKind::activation, pass, "activation", activation_bytes_moved(b.plan.precision, m, total, pass)));
     b.forward(ops, m.down, rows, true, pass); // the activation kernel has quantised its output
 }
 
@@ -77,8 +81,10 @@ PartOps dense(OpBuilder const& b, FeedForward const& f)
     all(ops.forward, Pass::forward);
 
     bool const redo = keep.kind == RecomputeKind::full || keep.mlp;
-    if (redo) all(ops.backward, Pass::recompute);
-    else if (keep.norm) b.norm(ops.backward, Pass::recompute, "ffn_norm", x);
+    if (redo)
+        all(ops.backward, Pass::recompute);
+    else if (keep.norm)
+        b.norm(ops.backward, Pass::recompute, "ffn_norm", x);
     b.tensor_parallel(ops.backward, Pass::dgrad, "tp_gather_ffn");
     mlp_backward(b, ops.backward, m, b.tokens, false, keep.moe_act && !redo);
     b.tensor_parallel(ops.backward, Pass::dgrad, "tp_scatter_ffn");
@@ -109,9 +115,10 @@ PartOps experts(OpBuilder const& b, FeedForward const& f)
     double const h = b.arch.hidden, all_rows = static_cast<double>(rows);
     bool const fp8_dispatch = plan.dispatch_dtype == DType::fp8 && is_quantised(plan.precision);
     double const wire = fp8_dispatch ? quantised_bytes(plan.precision, 1) : 2.0; // bytes per element as received
-    double const copies = plan.ep == 1 ? 1 : expected_reach(e, plan.ep, 1).gpus;  // received copies per sent token
+    double const copies = plan.ep == 1 ? 1 : expected_reach(e, plan.ep, 1).gpus; // received copies per sent token
 
-    auto const m = mlp(b.arch.hidden, e.width, f.gated, plan.etp, local, OpKind::expert_gemm, "expert_up", "expert_down");
+    auto const m =
+        mlp(b.arch.hidden, e.width, f.gated, plan.etp, local, OpKind::expert_gemm, "expert_up", "expert_down");
     Linear const router{"router", e.count, b.arch.hidden, 1, OpKind::router, false};
     int const beside = e.shared_width > 0 ? e.shared_width : f.residual_width;
     auto const shared = mlp(b.arch.hidden, beside, f.gated, plan.tp, 1, OpKind::gemm, "shared_up", "shared_down");
@@ -128,8 +135,7 @@ PartOps experts(OpBuilder const& b, FeedForward const& f)
         b.norm(list, pass, "ffn_norm", x);
         b.forward(list, router, b.own_tokens, false, pass);
         list.push_back(b.moves(OpKind::gate, pass, "gate", gate_bytes, gate_kernels));
-        if (fp8_dispatch)
-            list.push_back(b.moves(OpKind::cast, pass, "quantise_dispatch", sent * h * (2 + wire)));
+        if (fp8_dispatch) list.push_back(b.moves(OpKind::cast, pass, "quantise_dispatch", sent * h * (2 + wire)));
     };
     auto routed = [](std::vector<Op>& list, auto const& add) { // marks what it adds as work on routed rows
         auto const first = list.size();
@@ -163,7 +169,8 @@ PartOps experts(OpBuilder const& b, FeedForward const& f)
         inside(ops.backward, Pass::recompute);
     }
     // Gradients of the combined output go to the experts (backward of combine) and come back (backward of dispatch).
-    if (fp8_dispatch) ops.backward.push_back(b.moves(OpKind::cast, Pass::dgrad, "quantise_dispatch", sent * h * (2 + wire)));
+    if (fp8_dispatch)
+        ops.backward.push_back(b.moves(OpKind::cast, Pass::dgrad, "quantise_dispatch", sent * h * (2 + wire)));
     move(ops.backward, OpKind::dispatch, Pass::dgrad, plan.dispatch_dtype);
     routed(ops.backward, [&] {
         ops.backward.push_back(b.moves(OpKind::permute, Pass::dgrad, "permute", permute_bytes));

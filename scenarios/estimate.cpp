@@ -12,7 +12,8 @@ namespace {
 int half_way(Plan const& plan, int full)
 {
     int const step = plan.schedule == ScheduleKind::interleaved ? plan.pp : 2;
-    int const least = plan.schedule == ScheduleKind::dualpipe || plan.schedule == ScheduleKind::dualpipe_v ? 2 * plan.pp : plan.pp;
+    int const least =
+        plan.schedule == ScheduleKind::dualpipe || plan.schedule == ScheduleKind::dualpipe_v ? 2 * plan.pp : plan.pp;
     int const half = std::max(full / 2, least) / step * step;
     return half >= full ? 0 : half;
 }

@@ -18,7 +18,7 @@ struct StepInputs {
     Plan plan;
     Cluster cluster;
     double load_cv = 0;
-    double contention_scale = 1;  // on the derived factor by which exchanges slow down beside compute
+    double contention_scale = 1; // on the derived factor by which exchanges slow down beside compute
     bool strict = false;
     WhatIf what_if;
 };
@@ -30,8 +30,9 @@ StepModel step_model(StepInputs const&, bool simulate_skew = false);
 
 Seconds closed_step(StepInputs const&);
 
-/// Step time at another global batch over that at the plan's. A pipeline's time is affine in the number of micro-batches once it
-/// is full; the line goes through the plan's batch and a half-way one, so it also serves batches that the schedule refuses.
+/// Step time at another global batch over that at the plan's. A pipeline's time is affine in the number of
+/// micro-batches once it is full; the line goes through the plan's batch and a half-way one, so it also serves batches
+/// that the schedule refuses.
 std::function<double(int batch)> step_at_batch(StepModel const&);
 
 } // namespace trainfare

@@ -17,8 +17,13 @@ std::optional<PairReport> overlapped_pair(StepInputs const& in, StepModel const&
     StepModel balanced = model;
     balanced.exchange_skew = 1;
     CostModel const costs{*in.tables, in.cluster.gpu, in.strict, in.what_if};
-    LocalTraffic const local{in.plan.tp, in.plan.cp, in.plan.overlap_tp, in.cluster.scale_up, in.cluster.scale_up,
-                             in.cluster.scale_up_latency, 1};
+    LocalTraffic const local{in.plan.tp,
+                             in.plan.cp,
+                             in.plan.overlap_tp,
+                             in.cluster.scale_up,
+                             in.cluster.scale_up,
+                             in.cluster.scale_up_latency,
+                             1};
     Block const block{Block::Kind::layer, static_cast<int>(layers.rend() - moe) - 1};
     auto const priced = price_block(block_ops(*in.model, in.plan, block), costs, {in.plan.comm_sms}, local);
 
@@ -28,8 +33,8 @@ std::optional<PairReport> overlapped_pair(StepInputs const& in, StepModel const&
     report.seconds = pair_seconds(balanced, blocks, blocks);
     auto const exchange = [&](Segment const& s) {
         if (s.exchanges)
-            report.exchange_seconds += count * (model.exchange_latency +
-                                                s.payload * model.exchange_contention * model.exchange_seconds_per_byte);
+            report.exchange_seconds += count * (model.exchange_latency + s.payload * model.exchange_contention *
+                                                                             model.exchange_seconds_per_byte);
     };
     for (int i = 0; i < count; ++i) {
         for (auto const& s : priced.forward) report.by_class += s.compute;

@@ -36,7 +36,8 @@ double flow_runs(Folded const& folded)
         for (auto const& task : problem.programs[p].tasks)
             if (task.kind == TaskKind::communicate) by_program[p][static_cast<std::size_t>(task.channel)] += 1;
     for (auto const& flow : folded.flows)
-        runs += by_program[problem.groups[folded.representative[flow.group]].program][static_cast<std::size_t>(flow.channel)];
+        runs += by_program[problem.groups[folded.representative[flow.group]].program]
+                          [static_cast<std::size_t>(flow.channel)];
     return runs;
 }
 
@@ -48,12 +49,14 @@ Simulated simulate_step(StepModel const& model, Cluster const& cluster, RunOptio
     bool const full = options.fidelity == Fidelity::full;
     timeline->folded = full ? unfolded(problem) : fold(problem);
     if (double const runs = flow_runs(timeline->folded); runs > max_flow_runs)
-        throw InputError(fmt::format("the simulation would run {:.3g} million flows in {} classes of GPUs ({}); try {}",
-                                     runs / 1e6, timeline->folded.representative.size(),
-                                     full ? "every flow of every GPU: hours" : "groups that fill NVLink domains or leaves unequally "
-                                                                               "cannot be folded, many micro-batches take long",
-                                     full ? "--fidelity folded, which gives the same times, or a smaller cluster or batch"
-                                          : "--fidelity closed, or a cluster.domain and plan.ep of which one divides the other"));
+        throw InputError(
+            fmt::format("the simulation would run {:.3g} million flows in {} classes of GPUs ({}); try {}", runs / 1e6,
+                        timeline->folded.representative.size(),
+                        full ? "every flow of every GPU: hours"
+                             : "groups that fill NVLink domains or leaves unequally "
+                               "cannot be folded, many micro-batches take long",
+                        full ? "--fidelity folded, which gives the same times, or a smaller cluster or batch"
+                             : "--fidelity closed, or a cluster.domain and plan.ep of which one divides the other"));
     if (auto const broken = check_fold(timeline->folded); !broken.empty())
         throw InternalError("the fold is not exact: " + broken.front());
     timeline->run = simulate(timeline->folded);
@@ -77,8 +80,7 @@ StepCauses closed_causes(StepModel const& model, ClosedForm const& closed)
     double const n = model.schedule.ranks;
     for (int r = 0; r < model.schedule.ranks; ++r) {
         auto const& times = closed.slots[static_cast<std::size_t>(r)];
-        for (auto const& slot : model.schedule.slots[static_cast<std::size_t>(r)])
-            switch (slot.kind) {
+        for (auto const& slot : model.schedule.slots[static_cast<std::size_t>(r)]) switch (slot.kind) {
             case SlotKind::forward: slots.forward += times.forward / n; break;
             case SlotKind::backward: slots.backward += times.backward / n; break;
             case SlotKind::backward_input: slots.backward += times.backward_input / n; break;
@@ -99,7 +101,8 @@ StepCauses closed_causes(StepModel const& model, ClosedForm const& closed)
 std::optional<double> published_scale(Scenario const& s, StepInputs const& in, Seconds closed)
 {
     for (auto const& phase : s.run.phases) {
-        if (!phase.published_gpu_hours || phase.published_on.empty() || phase.published_on == s.cluster.gpu.key) continue;
+        if (!phase.published_gpu_hours || phase.published_on.empty() || phase.published_on == s.cluster.gpu.key)
+            continue;
         StepInputs other = in;
         other.cluster.gpu = in.tables->accelerator(phase.published_on);
         other.cluster.scale_up = scale_up_rate(*in.tables, other.cluster.gpu).payload;
@@ -114,15 +117,18 @@ std::vector<std::string> topology_words(Cluster const& c)
     std::vector<std::string> lines;
     if (c.gpus > 1) {
         auto const near = widest_path(c, 0, 1);
-        lines.push_back(fmt::format("GPU 0 to GPU 1: {:.4g} GB/s, limited by {}", near.bandwidth.value() / 1e9, near.limit));
+        lines.push_back(
+            fmt::format("GPU 0 to GPU 1: {:.4g} GB/s, limited by {}", near.bandwidth.value() / 1e9, near.limit));
     }
     if (c.gpus > c.domain) {
         auto const far = widest_path(c, 0, c.gpus - 1);
-        lines.push_back(fmt::format("GPU 0 to GPU {}: {:.4g} GB/s, limited by {}", c.gpus - 1, far.bandwidth.value() / 1e9, far.limit));
+        lines.push_back(fmt::format("GPU 0 to GPU {}: {:.4g} GB/s, limited by {}", c.gpus - 1,
+                                    far.bandwidth.value() / 1e9, far.limit));
         auto const cut = bisection(c);
         std::string links;
         for (auto const& link : cut.links) links += (links.empty() ? "" : ", ") + link;
-        lines.push_back(fmt::format("first half of the GPUs to the second: {:.4g} TB/s, cut at {}", cut.bandwidth.value() / 1e12, links));
+        lines.push_back(fmt::format("first half of the GPUs to the second: {:.4g} TB/s, cut at {}",
+                                    cut.bandwidth.value() / 1e12, links));
     }
     return lines;
 }
@@ -132,13 +138,22 @@ std::vector<std::string> exchange_words(StepInputs const& in, StepModel const& m
 {
     if (in.plan.ep * in.plan.etp == 1 || model.routing.count == 0) return {};
     auto const spread = expert_spread(in.plan, in.cluster, model.routing);
-    double const copy = static_cast<double>(in.plan.micro_batch) * in.plan.seq_len / in.plan.cp / in.plan.tp * in.model->hidden *
-                        size_of(in.plan.combine_dtype).value();
-    TwoLevel const levels{ranks_inside(in.plan.ep * in.plan.etp, in.cluster.domain), spread.domains, in.cluster.scale_up, in.cluster.nic, {}, {}};
+    double const copy = static_cast<double>(in.plan.micro_batch) * in.plan.seq_len / in.plan.cp / in.plan.tp *
+                        in.model->hidden * size_of(in.plan.combine_dtype).value();
+    TwoLevel const levels{ranks_inside(in.plan.ep * in.plan.etp, in.cluster.domain),
+                          spread.domains,
+                          in.cluster.scale_up,
+                          in.cluster.nic,
+                          {},
+                          {}};
     auto const volume = expert_exchange(Bytes{copy}, {spread.domain_copies, spread.gpu_copies}, levels);
-    double const nic = volume.fabric / in.cluster.nic / units::ms, nvlink = volume.inside / in.cluster.scale_up / units::ms;
-    if (spread.domains == 1) return {fmt::format("one combine of {:.0f} MB a GPU stays inside an NVLink domain: {:.2f} ms", copy / 1e6, nvlink)};
-    return {fmt::format("one combine: a token reaches {:.2f} of {} nodes and {:.2f} GPUs, so a GPU sends {:.0f} MB over its NIC ({:.2f} ms) and "
+    double const nic = volume.fabric / in.cluster.nic / units::ms,
+                 nvlink = volume.inside / in.cluster.scale_up / units::ms;
+    if (spread.domains == 1)
+        return {
+            fmt::format("one combine of {:.0f} MB a GPU stays inside an NVLink domain: {:.2f} ms", copy / 1e6, nvlink)};
+    return {fmt::format("one combine: a token reaches {:.2f} of {} nodes and {:.2f} GPUs, so a GPU sends {:.0f} MB "
+                        "over its NIC ({:.2f} ms) and "
                         "{:.0f} MB over NVLink ({:.2f} ms): {} sets the pace",
                         spread.domain_copies, spread.domains, spread.gpu_copies, volume.fabric.value() / 1e6, nic,
                         volume.inside.value() / 1e6, nvlink, nic > nvlink ? "the NIC" : "NVLink")};
@@ -154,9 +169,10 @@ std::string limit_words(StepCauses const& causes, std::vector<Slope> const& slop
     double const computing = causes.mean[static_cast<std::size_t>(Cause::compute)] / total;
     auto const best = std::min_element(slopes.begin(), slopes.end(),
                                        [](auto const& a, auto const& b) { return a.step_change < b.step_change; });
-    std::string text = fmt::format("{} ({:.0f} % of the step), then {} ({:.0f} %)", computing > 0.5 ? "compute" : "waiting",
-                                   100 * (computing > 0.5 ? computing : 1 - computing), name(static_cast<Cause>(exposed)),
-                                   100 * causes.mean[exposed] / total);
+    std::string text =
+        fmt::format("{} ({:.0f} % of the step), then {} ({:.0f} %)", computing > 0.5 ? "compute" : "waiting",
+                    100 * (computing > 0.5 ? computing : 1 - computing), name(static_cast<Cause>(exposed)),
+                    100 * causes.mean[exposed] / total);
     if (best != slopes.end() && best->step_change < -5e-4)
         text += fmt::format("; 10 % more {} would bring {:.1f} %", best->resource, -100 * best->step_change);
     return text;
@@ -165,10 +181,12 @@ std::string limit_words(StepCauses const& causes, std::vector<Slope> const& slop
 std::string parting_words(Seconds closed, Seconds simulated)
 {
     double const difference = closed / simulated - 1;
-    std::string const amount = fmt::format("closed form {:.4g} s, {:+.1f} % against the simulation", closed.value(), 100 * difference);
+    std::string const amount =
+        fmt::format("closed form {:.4g} s, {:+.1f} % against the simulation", closed.value(), 100 * difference);
     if (std::abs(difference) <= 0.03) return amount + ": nothing that matters contends";
-    return amount + (difference < 0 ? ": exchanges wait for each other on shared links, which only the simulation sees"
-                                    : ": the simulation overlaps the ends of neighbouring slots, which the closed form adds up");
+    return amount + (difference < 0
+                         ? ": exchanges wait for each other on shared links, which only the simulation sees"
+                         : ": the simulation overlaps the ends of neighbouring slots, which the closed form adds up");
 }
 
 } // namespace
@@ -196,8 +214,10 @@ Result run(Scenario const& scenario, RunOptions const& options)
     Result r;
     r.scenario = scenario;
     r.fidelity = options.fidelity;
-    if (options.fidelity == Fidelity::closed && (!scenario.cluster.faults.empty() || scenario.cluster.oversubscription > 1))
-        r.warnings.push_back("the closed form knows neither faults nor oversubscription: use --fidelity folded for them");
+    if (options.fidelity == Fidelity::closed &&
+        (!scenario.cluster.faults.empty() || scenario.cluster.oversubscription > 1))
+        r.warnings.push_back(
+            "the closed form knows neither faults nor oversubscription: use --fidelity folded for them");
     else if (!scenario.cluster.faults.empty())
         r.warnings.push_back("interval, slopes and batch ramp are those of the cluster without its faults");
     r.parameters = count_parameters(scenario.model);
@@ -227,8 +247,9 @@ Result run(Scenario const& scenario, RunOptions const& options)
 
     if (options.intervals) r.spreads = step_spreads(scenario, inputs, closed.step);
     if (options.slopes) r.slopes = step_slopes(inputs, closed.step, r.memory);
-    r.projection = project(interval_around(step.value(), r.spreads), scenario.plan.global_batch, scenario.plan.seq_len, scenario.run,
-                           scenario.price, scenario.cluster, step_at_batch(model), published_scale(scenario, inputs, closed.step));
+    r.projection = project(interval_around(step.value(), r.spreads), scenario.plan.global_batch, scenario.plan.seq_len,
+                           scenario.run, scenario.price, scenario.cluster, step_at_batch(model),
+                           published_scale(scenario, inputs, closed.step));
     r.pair = overlapped_pair(inputs, model);
     r.sources = used_sources(inputs);
     r.topology = exchange_words(inputs, model);
@@ -236,7 +257,8 @@ Result run(Scenario const& scenario, RunOptions const& options)
     r.limited_by = limit_words(r.causes, r.slopes);
     double const tokens = static_cast<double>(scenario.plan.global_batch) * scenario.plan.seq_len;
     if (scenario.cluster.gpu.bf16)
-        r.mfu_causal = r.flops.causal * tokens / (step.value() * scenario.cluster.gpus * scenario.cluster.gpu.bf16->value());
+        r.mfu_causal =
+            r.flops.causal * tokens / (step.value() * scenario.cluster.gpus * scenario.cluster.gpu.bf16->value());
     return r;
 }
 

@@ -190,11 +190,14 @@ void check_rules(Scenario const& scenario, Setting const& root)
     auto const format = gemm_dtype(precision);
     bool const micro = precision == Precision::mxfp8 || precision == Precision::nvfp4; // scaled inside the tensor cores
     if ((format == DType::fp8 && !gpu.fp8) || (format == DType::fp4 && !gpu.fp4) || (micro && !gpu.fp4))
-        rules.push_back(fmt::format("plan.precision = {} is no format of {} (its tensor cores cannot multiply it); try {}", name(precision),
-                                    gpu.key, gpu.fp8 ? "fp8_block or bf16" : "bf16"));
+        rules.push_back(
+            fmt::format("plan.precision = {} is no format of {} (its tensor cores cannot multiply it); try {}",
+                        name(precision), gpu.key, gpu.fp8 ? "fp8_block or bf16" : "bf16"));
     if (scenario.plan.tp > scenario.cluster.domain)
-        rules.push_back(fmt::format("plan.tp = {} is more than cluster.domain = {} GPUs (tensor parallelism is priced inside one NVLink "
-                                    "domain); try {}", scenario.plan.tp, scenario.cluster.domain, scenario.cluster.domain));
+        rules.push_back(fmt::format(
+            "plan.tp = {} is more than cluster.domain = {} GPUs (tensor parallelism is priced inside one NVLink "
+            "domain); try {}",
+            scenario.plan.tp, scenario.cluster.domain, scenario.cluster.domain));
     for (std::size_t i = 0; i < scenario.run.phases.size(); ++i)
         if (auto const from = scenario.run.phases[i].ramp_from; from && *from > scenario.plan.global_batch)
             rules.push_back(fmt::format(

@@ -14,7 +14,8 @@ std::vector<OpUse> op_uses(StepInputs const& in)
     bool const overlaps = in.plan.overlap_ep;
     Conditions const conditions{overlaps ? in.plan.comm_sms : 0};
     double const runs = static_cast<double>(in.plan.micro_batches()) / in.plan.pp; // of one block on an average rank
-    // Blocks of equal operations are many; the first of each kind speaks for all, by the names and shapes of its operations.
+    // Blocks of equal operations are many; the first of each kind speaks for all, by the names and shapes of its
+    // operations.
     std::map<std::string, OpUse> uses;
     for (auto const& stage : stage_blocks(in.plan, *in.model))
         for (auto const block : stage) {
@@ -22,9 +23,9 @@ std::vector<OpUse> op_uses(StepInputs const& in)
             for (auto const* list : {&ops.forward, &ops.backward, &ops.weight_ffn, &ops.weight_attention})
                 for (auto const& op : *list) {
                     if (is_communication(op.kind)) continue;
-                    auto key = std::string{op.name} + "." + std::string{name(op.pass)} + ":" + std::to_string(op.m) + "," +
-                               std::to_string(op.n) + "," + std::to_string(op.k) + "," + std::to_string(op.bytes.value()) + "," +
-                               std::to_string(op.keys);
+                    auto key = std::string{op.name} + "." + std::string{name(op.pass)} + ":" + std::to_string(op.m) +
+                               "," + std::to_string(op.n) + "," + std::to_string(op.k) + "," +
+                               std::to_string(op.bytes.value()) + "," + std::to_string(op.keys);
                     auto const [entry, fresh] = uses.try_emplace(std::move(key));
                     if (fresh) entry->second = {op, 0, costs.cost(op, conditions), overlaps};
                     entry->second.times += runs;
@@ -77,7 +78,8 @@ std::vector<UsedSource> used_sources(StepInputs const& in)
         UsedSource row;
         if (index >= 0) {
             auto const& source = in.tables->sources[static_cast<std::size_t>(index)];
-            row.id = source.id, row.provenance = name(source.provenance), row.title = source.title, row.date = source.date;
+            row.id = source.id, row.provenance = name(source.provenance), row.title = source.title,
+            row.date = source.date;
         }
         for (auto const& [what, t] : sum.classes) row.what += (row.what.empty() ? "" : ", ") + what;
         row.quality = name(sum.worst);

@@ -58,14 +58,17 @@ std::vector<SpreadPart> step_spreads(Scenario const& s, StepInputs const& in, Se
 
     for (auto const& use : class_uses(in)) {
         auto const index = static_cast<std::size_t>(use.op_class);
-        add(words(use.op_class), use.spread, use.source, [=](StepInputs& i, double f) { i.what_if.by_class[index] *= f; });
+        add(words(use.op_class), use.spread, use.source,
+            [=](StepInputs& i, double f) { i.what_if.by_class[index] *= f; });
     }
     auto const& gpu = in.cluster.gpu;
     auto const nvlink = scale_up_rate(*in.tables, gpu);
-    add("NVLink payload rate", nvlink.spread, nvlink.source < 0 ? "" : in.tables->sources[static_cast<std::size_t>(nvlink.source)].id,
+    add("NVLink payload rate", nvlink.spread,
+        nvlink.source < 0 ? "" : in.tables->sources[static_cast<std::size_t>(nvlink.source)].id,
         [](StepInputs& i, double f) { i.cluster.scale_up *= f; });
     auto const nic = nic_rate(*in.tables, in.cluster.nic);
-    add("NIC payload rate", nic.spread, nic.source < 0 ? "" : in.tables->sources[static_cast<std::size_t>(nic.source)].id,
+    add("NIC payload rate", nic.spread,
+        nic.source < 0 ? "" : in.tables->sources[static_cast<std::size_t>(nic.source)].id,
         [](StepInputs& i, double f) { i.cluster.nic *= f; });
     CostModel const costs{*in.tables, gpu};
     if (in.plan.overlap_ep && costs.contention().exchange_pairs > 0)
@@ -77,7 +80,8 @@ std::vector<SpreadPart> step_spreads(Scenario const& s, StepInputs const& in, Se
     if (auto const* form = in.tables->rate(gpu.key, in.plan.precision, "model.form")) // acts on the step itself
         parts.push_back({"model form (closure on the published layer trace)", form->spread, form->spread,
                          in.tables->sources[static_cast<std::size_t>(form->source)].id});
-    std::stable_sort(parts.begin(), parts.end(), [](auto const& a, auto const& b) { return a.step_effect > b.step_effect; });
+    std::stable_sort(parts.begin(), parts.end(),
+                     [](auto const& a, auto const& b) { return a.step_effect > b.step_effect; });
     return parts;
 }
 
@@ -120,7 +124,8 @@ std::vector<Slope> step_slopes(StepInputs const& in, Seconds base, MemoryReport 
         slopes.push_back({std::move(what), more - 1, effect, matters ? std::string{} : "no effect: " + none});
     };
     bool const experts = in.plan.ep * in.plan.etp > 1;
-    std::string const hidden = experts && in.plan.overlap_ep ? "expert exchanges run under compute" : "little of the step waits for it";
+    std::string const hidden =
+        experts && in.plan.overlap_ep ? "expert exchanges run under compute" : "little of the step waits for it";
     add("NVLink", hidden, [](StepInputs& i) { i.cluster.scale_up *= more; });
     add("NIC", hidden, [](StepInputs& i) { i.cluster.nic *= more; });
     add("HBM bandwidth", "nothing is bound by memory traffic", [](StepInputs& i) { i.what_if.hbm = more; });
@@ -128,8 +133,10 @@ std::vector<Slope> step_slopes(StepInputs const& in, Seconds base, MemoryReport 
 
     auto const lighter = lightest_fitting(in, in.cluster.gpu.memory * more);
     std::string const why = lighter ? "no lighter recomputation fits into it" : "the plan does not fit even so";
-    if (lighter && memory.fits()) add("memory", why, [&](StepInputs& i) { i.plan.recompute = *lighter; });
-    else slopes.push_back({"memory", more - 1, 0, lighter ? "the plan would fit" : "no effect: " + why});
+    if (lighter && memory.fits())
+        add("memory", why, [&](StepInputs& i) { i.plan.recompute = *lighter; });
+    else
+        slopes.push_back({"memory", more - 1, 0, lighter ? "the plan would fit" : "no effect: " + why});
     for (auto& slope : slopes)
         if (std::abs(slope.step_change) < 1e-12) slope.step_change = 0; // rounding
     return slopes;

@@ -24,7 +24,8 @@ std::vector<double> slot_durations(StepModel const& step, int rank, SlotSeconds&
         if (found == known.end()) {
             auto const& stage = step.stages[static_cast<std::size_t>(rank)];
             auto const steps = slot_steps(step, rank, slot);
-            double moved = 0; // ZeRO-2 and 3: the data-parallel stream goes on from slot to slot and may be what sets the pace
+            double moved =
+                0; // ZeRO-2 and 3: the data-parallel stream goes on from slot to slot and may be what sets the pace
             for (auto const& s : steps) {
                 auto const& block = stage.blocks[static_cast<std::size_t>(s.block)];
                 moved += (s.gathers ? block.gather_seconds : 0) + (s.reduces ? block.reduce_seconds : 0);
@@ -32,18 +33,23 @@ std::vector<double> slot_durations(StepModel const& step, int rank, SlotSeconds&
             found = known.emplace(key, std::max(moved, slot_end(step, stage, steps).end)).first;
         }
         double time = found->second;
-        if (!step.plan.overlap_pp && step.plan.pp > 1 && slot.kind != SlotKind::backward_weight) time += step.send_seconds;
+        if (!step.plan.overlap_pp && step.plan.pp > 1 && slot.kind != SlotKind::backward_weight)
+            time += step.send_seconds;
         durations.push_back(time);
         auto& [sum, n] = sums[slot.kind];
         sum += time, ++n;
     }
-    auto const of = [&](SlotKind kind) { auto const s = sums.find(kind); return s == sums.end() ? 0.0 : s->second.first / s->second.second; };
+    auto const of = [&](SlotKind kind) {
+        auto const s = sums.find(kind);
+        return s == sums.end() ? 0.0 : s->second.first / s->second.second;
+    };
     mean = {of(SlotKind::forward), of(SlotKind::backward), of(SlotKind::backward_input), of(SlotKind::backward_weight),
             of(SlotKind::overlapped)};
     return durations;
 }
 
-/// First forward of a chunk: each of its blocks waits for its own weights, which arrive one block after the other from 0 on.
+/// First forward of a chunk: each of its blocks waits for its own weights, which arrive one block after the other from
+/// 0 on.
 /// @return how much later than without that the slot ends, if it begins at @p start
 double gather_delay(StageCost const& stage, int chunk, double start, double duration)
 {
@@ -57,8 +63,8 @@ double gather_delay(StageCost const& stage, int chunk, double start, double dura
     return time - start - duration;
 }
 
-/// Lengthens the first forward of every chunk by its wait for weights. A rank that starts later for its neighbour's wait waits less
-/// itself, so this goes on until starts no longer move: at most once along the pipeline and back.
+/// Lengthens the first forward of every chunk by its wait for weights. A rank that starts later for its neighbour's
+/// wait waits less itself, so this goes on until starts no longer move: at most once along the pipeline and back.
 void wait_for_weights(StepModel const& step, SlotGraph const& graph, double send, std::vector<double> const& durations,
                       SlotTiming& timing)
 {
@@ -71,7 +77,8 @@ void wait_for_weights(StepModel const& step, SlotGraph const& graph, double send
         auto const& slots = step.schedule.slots[r];
         for (int chunk = 0; chunk < step.schedule.chunks; ++chunk)
             for (std::size_t i = 0; i < slots.size(); ++i)
-                if (slots[i].chunk == chunk && (slots[i].kind == SlotKind::forward || slots[i].kind == SlotKind::overlapped)) {
+                if (slots[i].chunk == chunk &&
+                    (slots[i].kind == SlotKind::forward || slots[i].kind == SlotKind::overlapped)) {
                     firsts.push_back({r, i, chunk});
                     break;
                 }
@@ -88,7 +95,8 @@ void wait_for_weights(StepModel const& step, SlotGraph const& graph, double send
     }
 }
 
-/// When the last gradient of a rank is reduced: block by block, each as soon as the last slot that works on it frees it.
+/// When the last gradient of a rank is reduced: block by block, each as soon as the last slot that works on it frees
+/// it.
 double reduced_at(StageCost const& stage, std::vector<Slot> const& slots, std::vector<double> const& start,
                   std::vector<double> const& end)
 {
@@ -99,14 +107,17 @@ double reduced_at(StageCost const& stage, std::vector<Slot> const& slots, std::v
     for (std::size_t chunk = 0; chunk + 1 < stage.chunk_begin.size(); ++chunk) {
         std::size_t last = slots.size();
         for (std::size_t i = 0; i < slots.size(); ++i) {
-            auto const of = static_cast<std::size_t>(slots[i].kind == SlotKind::overlapped ? slots[i].backward_chunk : slots[i].chunk);
-            if (of == chunk && slots[i].kind != SlotKind::forward && slots[i].kind != SlotKind::backward_input) last = i;
+            auto const of = static_cast<std::size_t>(slots[i].kind == SlotKind::overlapped ? slots[i].backward_chunk
+                                                                                           : slots[i].chunk);
+            if (of == chunk && slots[i].kind != SlotKind::forward && slots[i].kind != SlotKind::backward_input)
+                last = i;
         }
         if (last == slots.size()) continue;
         int const begin = stage.chunk_begin[chunk], stop = stage.chunk_begin[chunk + 1];
         for (int b = stop - 1; b >= begin; --b) { // backward: the last block first
             double const share = static_cast<double>(stop - b) / (stop - begin);
-            freed.push_back({start[last] + share * (end[last] - start[last]), stage.blocks[static_cast<std::size_t>(b)].reduce_seconds});
+            freed.push_back({start[last] + share * (end[last] - start[last]),
+                             stage.blocks[static_cast<std::size_t>(b)].reduce_seconds});
         }
     }
     std::stable_sort(freed.begin(), freed.end(), [](Freed const& a, Freed const& b) { return a.at < b.at; });

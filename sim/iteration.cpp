@@ -37,12 +37,16 @@ public:
                     home_[index(slot.micro_batch, schedule.stage_of(rank, slot.chunk))] = rank;
     }
     [[nodiscard]] int home(int micro_batch, int stage) const { return home_[index(micro_batch, stage)]; }
-    [[nodiscard]] Produced& of(bool backward, int micro_batch, int stage) { return produced_[backward][index(micro_batch, stage)]; }
+    [[nodiscard]] Produced& of(bool backward, int micro_batch, int stage)
+    {
+        return produced_[backward][index(micro_batch, stage)];
+    }
 
 private:
     [[nodiscard]] std::size_t index(int micro_batch, int stage) const
     {
-        return static_cast<std::size_t>(micro_batch) * static_cast<std::size_t>(stages_) + static_cast<std::size_t>(stage);
+        return static_cast<std::size_t>(micro_batch) * static_cast<std::size_t>(stages_) +
+               static_cast<std::size_t>(stage);
     }
     int stages_;
     std::vector<int> home_;
@@ -62,7 +66,8 @@ public:
     ProgramBuilder(StepModel const& step, int rank, Passes& passes, Iteration& out, std::vector<Receive>& receives,
                    std::map<ClassSeconds const*, std::uint32_t>& segments)
         : step_{step}, stage_{step.stages[static_cast<std::size_t>(rank)]}, rank_{rank}, passes_{passes}, out_{out},
-          receives_{receives}, segments_{segments}, gathered_(stage_.blocks.size(), none), freed_(stage_.blocks.size(), none)
+          receives_{receives}, segments_{segments}, gathered_(stage_.blocks.size(), none),
+          freed_(stage_.blocks.size(), none)
     {
     }
 
@@ -155,7 +160,8 @@ private:
         }
         bool const forward = s.kind == SlotKind::forward || s.kind == SlotKind::overlapped;
         if (forward) give_output(s.chunk, s.micro_batch, false, chain[0], label);
-        if (s.kind == SlotKind::overlapped) give_output(s.backward_chunk, s.backward_micro_batch, true, chain[1], label);
+        if (s.kind == SlotKind::overlapped)
+            give_output(s.backward_chunk, s.backward_micro_batch, true, chain[1], label);
         if (s.kind == SlotKind::backward || s.kind == SlotKind::backward_input)
             give_output(s.chunk, s.micro_batch, true, chain[1], label);
     }
@@ -168,11 +174,16 @@ private:
     {
         bool const second = backward && s.kind == SlotKind::overlapped;
         int const chunk = second ? s.backward_chunk : s.chunk;
-        return {second ? s.backward_micro_batch : s.micro_batch, step_.schedule.stage_of(rank_, chunk) + (backward ? 1 : -1)};
+        return {second ? s.backward_micro_batch : s.micro_batch,
+                step_.schedule.stage_of(rank_, chunk) + (backward ? 1 : -1)};
     }
-    [[nodiscard]] bool comes_from_a_stage(Input const& in) const { return in.stage >= 0 && in.stage < step_.schedule.stages; }
+    [[nodiscard]] bool comes_from_a_stage(Input const& in) const
+    {
+        return in.stage >= 0 && in.stage < step_.schedule.stages;
+    }
 
-    /// On the same rank (the turn of a V) the producer is an earlier slot: its last task; elsewhere or at the ends: none.
+    /// On the same rank (the turn of a V) the producer is an earlier slot: its last task; elsewhere or at the ends:
+    /// none.
     [[nodiscard]] std::uint32_t input_here(Slot const& s, bool backward) const
     {
         bool const has = backward ? s.kind != SlotKind::forward && s.kind != SlotKind::backward_weight
@@ -200,8 +211,9 @@ private:
         if (home == rank_) return;
         bool const next = home == (rank_ + 1) % step_.schedule.ranks;
         label.backward = backward;
-        produced.sent = communicate(next ? Channel::to_next : Channel::to_previous, step_.send_payload, step_.send_latency,
-                                    next ? send_next_ : send_previous_, {done}, label, Activity::pipeline_send);
+        produced.sent =
+            communicate(next ? Channel::to_next : Channel::to_previous, step_.send_payload, step_.send_latency,
+                        next ? send_next_ : send_previous_, {done}, label, Activity::pipeline_send);
         if (!step_.plan.overlap_pp) compute_ = join({compute_, produced.sent}, label);
     }
 
@@ -223,7 +235,8 @@ private:
             auto const chunk = static_cast<std::size_t>(s.kind == SlotKind::overlapped ? s.backward_chunk : s.chunk);
             for (int b = stage_.chunk_begin[chunk]; b < stage_.chunk_begin[chunk + 1]; ++b) {
                 auto const block = static_cast<std::size_t>(b);
-                // A block without weight products (an embedding) has no part in weight slots: its input gradient is all there is.
+                // A block without weight products (an embedding) has no part in weight slots: its input gradient is all
+                // there is.
                 bool const postponed = weight_seconds(stage_.blocks[block].priced) > 0;
                 if (s.kind == (postponed ? SlotKind::backward_input : SlotKind::backward_weight)) continue;
                 last_use_[block] = static_cast<int>(i);
@@ -255,11 +268,12 @@ private:
         for (std::size_t b = 0; b < stage_.blocks.size(); ++b) gathered_[b] = gather(b, after);
     }
 
-    std::uint32_t exchange_data(std::size_t block, double share, std::vector<std::uint32_t> const& after, TaskLabel const& label)
+    std::uint32_t exchange_data(std::size_t block, double share, std::vector<std::uint32_t> const& after,
+                                TaskLabel const& label)
     {
         auto const& cost = stage_.blocks[block];
-        auto const dense = communicate(Channel::data_dense, cost.dense_bytes * share, step_.data_latency, data_, after, label,
-                                       Activity::data_parallel);
+        auto const dense = communicate(Channel::data_dense, cost.dense_bytes * share, step_.data_latency, data_, after,
+                                       label, Activity::data_parallel);
         if (cost.expert_bytes == 0) return dense;
         return communicate(Channel::data_expert, cost.expert_bytes * share, step_.data_latency, data_, after, label,
                            Activity::data_parallel);
@@ -290,11 +304,13 @@ private:
     ClassSeconds optimizer_time_{};
     Program program_;
     std::vector<TaskLabel> labels_;
-    std::uint32_t compute_ = none, before_ = none, exchange_ = none, send_next_ = none, send_previous_ = none, data_ = none;
+    std::uint32_t compute_ = none, before_ = none, exchange_ = none, send_next_ = none, send_previous_ = none,
+                  data_ = none;
 };
 
 /// Now that every send has an index, let the receivers wait for it.
-void connect(StepModel const& step, Passes& passes, std::vector<Receive> const& receives, std::vector<Program>& programs)
+void connect(StepModel const& step, Passes& passes, std::vector<Receive> const& receives,
+             std::vector<Program>& programs)
 {
     int const ranks = step.schedule.ranks;
     for (auto const& r : receives) {

@@ -26,28 +26,32 @@ double weight_seconds(PricedBlock const& block)
 double price_op(Op const& op, CostModel const& costs, Conditions conditions, LocalTraffic const& local)
 {
     if (op.kind == OpKind::tp_collective) {
-        return collective_time(CollectiveOp::all_gather, Algorithm::ring, local.tp, op.payload, local.scale_up, local.latency)
+        return collective_time(CollectiveOp::all_gather, Algorithm::ring, local.tp, op.payload, local.scale_up,
+                               local.latency)
             .value();
     }
-    if (op.kind == OpKind::cp_exchange) return (op.payload / local.cp_bandwidth + local.latency * (local.cp - 1)).value();
+    if (op.kind == OpKind::cp_exchange)
+        return (op.payload / local.cp_bandwidth + local.latency * (local.cp - 1)).value();
     double const time = costs.cost(op, conditions).time.value();
     return op.routed ? time * local.expert_load : time;
 }
 
 namespace {
 
-/// Ring attention hides the exchange of keys and values under the attention kernel of the same pass: what is left shows.
+/// Ring attention hides the exchange of keys and values under the attention kernel of the same pass: what is left
+/// shows.
 double exposed_ring(std::vector<Op> const& ops, Op const& exchange, double exchange_seconds, CostModel const& costs,
                     Conditions conditions, LocalTraffic const& local)
 {
     double attention = 0;
     for (auto const& op : ops)
-        if (op.kind == OpKind::attention && op.pass == exchange.pass) attention += price_op(op, costs, conditions, local);
+        if (op.kind == OpKind::attention && op.pass == exchange.pass)
+            attention += price_op(op, costs, conditions, local);
     return std::max(0.0, exchange_seconds - attention * (local.cp - 1) / local.cp);
 }
 
-/// TP traffic in chunks under the matrix products of its pass: all but one of the TP chunks can hide, what is longer shows
-/// (Megatron-LM --tp-comm-overlap). @return the share of each TP collective of @p pass that shows
+/// TP traffic in chunks under the matrix products of its pass: all but one of the TP chunks can hide, what is longer
+/// shows (Megatron-LM --tp-comm-overlap). @return the share of each TP collective of @p pass that shows
 double exposed_tensor_share(std::vector<Op> const& ops, Pass pass, CostModel const& costs, Conditions conditions,
                             LocalTraffic const& local)
 {
@@ -100,7 +104,8 @@ PricedBlock price_block(BlockOps const& ops, CostModel const& costs, Conditions 
     block.forward = segments(ops.forward, costs, conditions, local);
     block.backward = segments(ops.backward, costs, conditions, local);
     block.weight.resize(block.backward.size());
-    // Experts' weight gradients may start when their input gradients are done: in the segment that ends with the last exchange.
+    // Experts' weight gradients may start when their input gradients are done: in the segment that ends with the last
+    // exchange.
     std::size_t ffn = 0;
     for (std::size_t i = 0; i < block.backward.size(); ++i)
         if (block.backward[i].exchanges) ffn = i;

@@ -11,8 +11,8 @@
 namespace trainfare {
 namespace {
 
-/// Expert ranks behind every expert flow, in the order in which FlowMaker::expert makes them: per GPU, first one flow into each
-/// other domain (all ranks there), then one to each other GPU of the own domain.
+/// Expert ranks behind every expert flow, in the order in which FlowMaker::expert makes them: per GPU, first one flow
+/// into each other domain (all ranks there), then one to each other GPU of the own domain.
 std::vector<RankRange> flow_ranks(Plan const& plan, Cluster const& cluster, int group_size)
 {
     int const size = plan.ep * plan.etp, inside = ranks_inside(size, cluster.domain), domains = size / inside;

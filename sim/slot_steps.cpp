@@ -9,7 +9,8 @@ namespace {
 class Expander {
 public:
     Expander(StepModel const& step, int rank, Slot const& slot)
-        : step_{step}, stage_{step.stages[static_cast<std::size_t>(rank)]}, overlapped_{slot.kind == SlotKind::overlapped}
+        : step_{step}, stage_{step.stages[static_cast<std::size_t>(rank)]},
+          overlapped_{slot.kind == SlotKind::overlapped}
     {
     }
 
@@ -36,7 +37,8 @@ public:
             steps.back().block_end = false;
             for (std::size_t s = block.weight.size(); s-- > 0;) // from the back: positions before stay valid
                 if (seconds(block.weight[s]) > 0)
-                    steps.insert(steps.begin() + static_cast<std::ptrdiff_t>(first + s + 1), weight_step(block.weight[s], i));
+                    steps.insert(steps.begin() + static_cast<std::ptrdiff_t>(first + s + 1),
+                                 weight_step(block.weight[s], i));
             steps.back().block_end = true;
             steps.back().reduces = step_.plan.zero >= 2;
         }
@@ -92,8 +94,8 @@ private:
     bool overlapped_;
 };
 
-/// One turn of a chain: everything up to and including its next exchange, then the weight gradients that were freed on the way, so
-/// that they do not hold the exchange up.
+/// One turn of a chain: everything up to and including its next exchange, then the weight gradients that were freed on
+/// the way, so that they do not hold the exchange up.
 std::size_t take_turn(std::vector<SlotStep>& to, std::vector<SlotStep> const& from, std::size_t i)
 {
     std::vector<SlotStep> weights;
@@ -131,7 +133,8 @@ std::vector<SlotStep> slot_steps(StepModel const& step, int rank, Slot const& sl
     auto forward = expand.forward(slot.chunk);
     auto const backward = expand.backward(slot.backward_chunk, true);
     if (step.plan.overlap_ep) return interleave(forward, backward);
-    forward.insert(forward.end(), backward.begin(), backward.end()); // the schedule pairs them, the exchanges stay exposed
+    forward.insert(forward.end(), backward.begin(),
+                   backward.end()); // the schedule pairs them, the exchanges stay exposed
     return forward;
 }
 
@@ -139,8 +142,8 @@ SlotEnd slot_end(StepModel const& step, StageCost const& stage, std::vector<Slot
 {
     SlotEnd t;
     double compute = 0, exchange = 0, data = 0; // when each stream is free
-    double before = 0;                          // when the compute step before the last one ended: weights are fetched one ahead
-    double ready[2] = {0, 0};                   // when the forward and the backward chain may go on
+    double before = 0;        // when the compute step before the last one ended: weights are fetched one ahead
+    double ready[2] = {0, 0}; // when the forward and the backward chain may go on
     for (auto const& s : steps) {
         double& chain = ready[s.backward ? 1 : 0];
         auto const& block = stage.blocks[static_cast<std::size_t>(s.block)];

@@ -18,10 +18,24 @@ auto signature(Layer const& layer)
 {
     auto const& a = layer.attention;
     auto const& f = layer.ffn;
-    return std::tuple{a.matrix_parameters, f.matrix_parameters, f.gated, a.sparse_top_k.value_or(0), a.indexer_width.value_or(0),
-                      static_cast<int>(a.kind), a.heads, a.kv_heads, a.qk_dim, a.v_dim, a.window.value_or(0), a.owns_kv, f.width,
-                      f.residual_width, f.experts ? f.experts->count : 0, f.experts ? f.experts->width : 0,
-                      f.experts ? f.experts->top_k : 0, f.experts ? f.experts->shared_width : 0};
+    return std::tuple{a.matrix_parameters,
+                      f.matrix_parameters,
+                      f.gated,
+                      a.sparse_top_k.value_or(0),
+                      a.indexer_width.value_or(0),
+                      static_cast<int>(a.kind),
+                      a.heads,
+                      a.kv_heads,
+                      a.qk_dim,
+                      a.v_dim,
+                      a.window.value_or(0),
+                      a.owns_kv,
+                      f.width,
+                      f.residual_width,
+                      f.experts ? f.experts->count : 0,
+                      f.experts ? f.experts->width : 0,
+                      f.experts ? f.experts->top_k : 0,
+                      f.experts ? f.experts->shared_width : 0};
 }
 
 class BlockPricer {
@@ -35,12 +49,14 @@ public:
     {
         auto const& list = block.kind == Block::Kind::mtp ? arch_.mtp : arch_.layers;
         bool const layered = block.kind == Block::Kind::layer || block.kind == Block::Kind::mtp;
-        Key const key{block.kind, layered ? signature(list[static_cast<std::size_t>(block.index)]) : signature(Layer{})};
+        Key const key{block.kind,
+                      layered ? signature(list[static_cast<std::size_t>(block.index)]) : signature(Layer{})};
         if (auto const found = known_.find(key); found != known_.end()) return found->second;
 
         auto const ops = block_ops(arch_, plan_, block);
         BlockCost cost;
-        // The SMs for communication are set aside when the kernels are built, not slot by slot (arXiv:2412.19437 s3.2.2).
+        // The SMs for communication are set aside when the kernels are built, not slot by slot (arXiv:2412.19437
+        // s3.2.2).
         cost.priced = price_block(ops, costs_, {plan_.overlap_ep ? plan_.comm_sms : 0}, local_);
         auto const shard = shard_parameters(arch_, plan_, {block});
         double const size = size_of(plan_.gradient_dtype).value();
@@ -75,22 +91,25 @@ int tables_here(StepModel const& step, std::vector<std::vector<Block>> const& st
     return tables;
 }
 
-/// Gradients of one rank reduced over its data-parallel ranks, and the weights gathered back, each alone on the network.
+/// Gradients of one rank reduced over its data-parallel ranks, and the weights gathered back, each alone on the
+/// network.
 struct DataSeconds {
     double reduce = 0, gather = 0;
 };
 DataSeconds data_parallel_seconds(StepModel const& step, Cluster const& cluster, double dense, double expert)
 {
     auto const ranks = gradient_ranks(step.plan, cluster);
-    TwoLevel const levels{ranks.dense_inside, ranks.dense / ranks.dense_inside, cluster.scale_up, cluster.nic,
-                          cluster.scale_up_latency, cluster.nic_latency};
+    TwoLevel const levels{ranks.dense_inside, ranks.dense / ranks.dense_inside, cluster.scale_up,
+                          cluster.nic,        cluster.scale_up_latency,         cluster.nic_latency};
     DataSeconds t;
     if (ranks.dense > 1) t.reduce += hierarchical_time(CollectiveOp::reduce_scatter, Bytes{dense}, levels).value();
-    // A ring is as fast as its slowest hop: over NVLink only where a whole pipeline rank, and no mirrored one, is in a domain.
+    // A ring is as fast as its slowest hop: over NVLink only where a whole pipeline rank, and no mirrored one, is in a
+    // domain.
     bool const near = step.plan.gpus() / step.plan.pp <= cluster.domain && step.plan.schedule != ScheduleKind::dualpipe;
     if (ranks.expert > 1 && expert > 0)
         t.reduce += collective_time(CollectiveOp::reduce_scatter, Algorithm::ring, ranks.expert, Bytes{expert},
-                                    near ? cluster.scale_up : cluster.nic, near ? cluster.scale_up_latency : cluster.nic_latency)
+                                    near ? cluster.scale_up : cluster.nic,
+                                    near ? cluster.scale_up_latency : cluster.nic_latency)
                         .value();
     t.gather = t.reduce * step.gather_share;
     return t;
@@ -107,11 +126,17 @@ StepModel price_step(Architecture const& arch, Plan const& plan, Cluster const& 
     step.schedule = make_schedule(plan.schedule, plan.pp, plan.vpp, micro_batches, plan.overlap_ep);
     step.exchange_contention = options.exchange_contention;
     step.exchange_skew = options.exchange_skew;
-    step.gather_share = plan.zero >= 1 ? 2.0 / size_of(plan.gradient_dtype).value() : 1.0; // bf16 weights; else gradients
+    step.gather_share =
+        plan.zero >= 1 ? 2.0 / size_of(plan.gradient_dtype).value() : 1.0; // bf16 weights; else gradients
     step.data_latency = cluster.nic_latency.value();
 
-    LocalTraffic local{plan.tp, plan.cp, plan.overlap_tp, cluster.scale_up,
-                       plan.tp * plan.cp > cluster.domain ? cluster.nic : cluster.scale_up, cluster.scale_up_latency, 1};
+    LocalTraffic local{plan.tp,
+                       plan.cp,
+                       plan.overlap_tp,
+                       cluster.scale_up,
+                       plan.tp * plan.cp > cluster.domain ? cluster.nic : cluster.scale_up,
+                       cluster.scale_up_latency,
+                       1};
     if (auto const* experts = find_experts(arch)) {
         step.routing = *experts;
         auto const loads = rank_loads(*experts, plan.ep, options.load_cv);
@@ -119,8 +144,12 @@ StepModel price_step(Architecture const& arch, Plan const& plan, Cluster const& 
         local.expert_load = step.expert_slowdown;
         if (plan.ep * plan.etp > 1) {
             auto const spread = expert_spread(plan, cluster, *experts);
-            TwoLevel const levels{ranks_inside(plan.ep * plan.etp, cluster.domain), spread.domains, cluster.scale_up, cluster.nic,
-                                  cluster.scale_up_latency, cluster.nic_latency};
+            TwoLevel const levels{ranks_inside(plan.ep * plan.etp, cluster.domain),
+                                  spread.domains,
+                                  cluster.scale_up,
+                                  cluster.nic,
+                                  cluster.scale_up_latency,
+                                  cluster.nic_latency};
             auto const one = expert_exchange(Bytes{1e6}, {spread.domain_copies, spread.gpu_copies}, levels);
             auto const two = expert_exchange(Bytes{2e6}, {spread.domain_copies, spread.gpu_copies}, levels);
             step.exchange_seconds_per_byte = (two.time - one.time).value() / 1e6;
@@ -143,9 +172,9 @@ StepModel price_step(Architecture const& arch, Plan const& plan, Cluster const& 
             cost.chunk_begin.push_back(static_cast<int>(cost.blocks.size()));
             for (auto const block : stages[static_cast<std::size_t>(step.schedule.stage_of(rank, chunk))]) {
                 auto& priced = cost.blocks.emplace_back(price(block));
-                // An MTP module reads the tables of embedding and head: where those live on the same rank, their gradients are too.
-                if (block.kind == Block::Kind::mtp)
-                    priced.dense_bytes -= tables_here(step, stages, rank) * table_bytes;
+                // An MTP module reads the tables of embedding and head: where those live on the same rank, their
+                // gradients are too.
+                if (block.kind == Block::Kind::mtp) priced.dense_bytes -= tables_here(step, stages, rank) * table_bytes;
                 auto const data = data_parallel_seconds(step, cluster, priced.dense_bytes, priced.expert_bytes);
                 priced.reduce_seconds = data.reduce, priced.gather_seconds = data.gather;
                 cost.reduce_seconds += data.reduce, cost.gather_seconds += data.gather;
@@ -154,7 +183,8 @@ StepModel price_step(Architecture const& arch, Plan const& plan, Cluster const& 
         }
         cost.chunk_begin.push_back(static_cast<int>(cost.blocks.size()));
         double const size = size_of(plan.gradient_dtype).value();
-        auto const mirrored = plan.schedule == ScheduleKind::dualpipe ? 2.0 : 1.0; // two homes share one optimizer state
+        auto const mirrored =
+            plan.schedule == ScheduleKind::dualpipe ? 2.0 : 1.0; // two homes share one optimizer state
         cost.optimizer_seconds =
             costs.cost(optimizer_op(plan, dense / size / mirrored, expert / size / mirrored), {}).time.value();
         step.stages.push_back(std::move(cost));

@@ -7,7 +7,8 @@
 namespace trainfare {
 
 RankMap::RankMap(Plan const& plan, Cluster const& cluster)
-    // Whole expert groups and whole TP x CP groups; both divide the ranks of a stage, so their least common multiple does.
+    // Whole expert groups and whole TP x CP groups; both divide the ranks of a stage, so their least common multiple
+    // does.
     : pp_{plan.pp}, size_{std::lcm(plan.ep * plan.etp, plan.tp * plan.cp)}, node_{cluster.gpus_per_node},
       spread_{cluster.placement == Placement::spread && size_ % cluster.gpus_per_node == 0}
 {
@@ -31,9 +32,7 @@ ExpertSpread expert_spread(Plan const& plan, Cluster const& cluster, Experts con
     ExpertSpread spread;
     spread.domains = ranks / ranks_inside(ranks, cluster.domain);
     switch (plan.dispatcher) {
-    case Dispatcher::allgather:
-        spread.domain_copies = spread.domains, spread.gpu_copies = ranks;
-        break;
+    case Dispatcher::allgather: spread.domain_copies = spread.domains, spread.gpu_copies = ranks; break;
     case Dispatcher::alltoall: // one copy per expert, and per tensor slice of it
         spread.gpu_copies = static_cast<double>(experts.top_k) * plan.etp;
         spread.domain_copies = spread.gpu_copies;
@@ -62,7 +61,8 @@ namespace {
 
 class FlowMaker {
 public:
-    FlowMaker(Plan const& plan, Cluster const& cluster, RankMap const& map, Network const& network, Experts const* experts)
+    FlowMaker(Plan const& plan, Cluster const& cluster, RankMap const& map, Network const& network,
+              Experts const* experts)
         : plan_{plan}, map_{map}, network_{network}, domain_{cluster.domain}, gradients_{gradient_ranks(plan, cluster)},
           has_experts_{experts != nullptr}, exchanges_{has_experts_ && plan.ep * plan.etp > 1}
     {
@@ -83,17 +83,18 @@ public:
 private:
     void add(std::vector<Flow>& flows, int id, Channel channel, double share, int from, int to) const
     {
-        if (from != to && share > 0) flows.push_back({static_cast<std::uint32_t>(id), channel, share, network_.route(from, to)});
+        if (from != to && share > 0)
+            flows.push_back({static_cast<std::uint32_t>(id), channel, share, network_.route(from, to)});
     }
 
-    /// One copy crosses to the GPU of the same position in each other domain, which hands it on to those of its neighbours that
-    /// hold an expert of the token (DeepEP; NCCL's PXN does the same with more copies).
+    /// One copy crosses to the GPU of the same position in each other domain, which hands it on to those of its
+    /// neighbours that hold an expert of the token (DeepEP; NCCL's PXN does the same with more copies).
     void expert(std::vector<Flow>& flows, int id) const
     {
         int const size = plan_.ep * plan_.etp; // ranks that exchange; several such sets may share one lock-step group
         int const inside = ranks_inside(size, domain_);
-        // Copies that stay on their GPU go through the same kernel: published bandwidths count them (EP8 on H800: 153-158 of 160
-        // GB/s with them, 134-138 without), so they take their share of the ports' time.
+        // Copies that stay on their GPU go through the same kernel: published bandwidths count them (EP8 on H800:
+        // 153-158 of 160 GB/s with them, 134-138 without), so they take their share of the ports' time.
         double const own_copies = inside > 1 ? inside / (inside - 1.0) : 1;
         for (int i = 0; i < map_.group_size(); ++i) {
             int const base = i / size * size, own = (i - base) / inside;
@@ -102,8 +103,8 @@ private:
                     add(flows, id, Channel::expert, spread_.domain_copies / spread_.domains, map_.gpu(id, i),
                         map_.gpu(id, base + d * inside + (i - base) % inside));
             for (int j = 0; j < inside; ++j)
-                add(flows, id, Channel::expert, own_copies * spread_.domains * spread_.gpu_copies / size, map_.gpu(id, i),
-                    map_.gpu(id, base + own * inside + j));
+                add(flows, id, Channel::expert, own_copies * spread_.domains * spread_.gpu_copies / size,
+                    map_.gpu(id, i), map_.gpu(id, base + own * inside + j));
         }
     }
 
@@ -114,17 +115,18 @@ private:
         for (int i = 0; i < map_.group_size(); ++i) add(flows, id, channel, 1, map_.gpu(id, i), map_.gpu(other, i));
     }
 
-    /// Two-level ring over all data-parallel ranks: inside the domain, then across domains on what is left, one rail each.
+    /// Two-level ring over all data-parallel ranks: inside the domain, then across domains on what is left, one rail
+    /// each.
     void dense(std::vector<Flow>& flows, int id) const
     {
         int const per_rank = map_.groups_per_rank(), size = map_.group_size();
-        int const first = id / per_rank * per_rank;  // first group of this pipeline rank
-        int const stage = per_rank * size;           // GPUs of a pipeline rank
+        int const first = id / per_rank * per_rank; // first group of this pipeline rank
+        int const stage = per_rank * size;          // GPUs of a pipeline rank
         int const inside = gradients_.dense_inside, across = gradients_.dense / inside;
         auto const gpu_at = [&](int position) { return map_.gpu(first + position / size, position % size); };
         for (int i = 0; i < size; ++i) {
             int const position = id % per_rank * size + i;
-            int const span = inside * plan_.tp;      // GPUs of one domain that hold the same parameters, all TP ranks
+            int const span = inside * plan_.tp; // GPUs of one domain that hold the same parameters, all TP ranks
             int const start = position / span * span;
             int const next = start + (position - start + plan_.tp) % span;
             if (inside > 1)
@@ -134,8 +136,8 @@ private:
         }
     }
 
-    /// The group that holds the same stages in DualPipe. Its part in a ring shows as a share of the ring's hops; it carries hops of
-    /// its own where it is all there is to reduce with.
+    /// The group that holds the same stages in DualPipe. Its part in a ring shows as a share of the ring's hops; it
+    /// carries hops of its own where it is all there is to reduce with.
     [[nodiscard]] int mirrored(int id) const
     {
         int const per_rank = map_.groups_per_rank();

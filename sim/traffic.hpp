@@ -14,8 +14,8 @@
 
 namespace trainfare {
 
-/// Where the ranks of a plan sit: pipeline ranks take contiguous GPUs, lock-step groups contiguous nodes of those (or nodes strided
-/// over the pipeline rank's whole range, Placement::spread).
+/// Where the ranks of a plan sit: pipeline ranks take contiguous GPUs, lock-step groups contiguous nodes of those (or
+/// nodes strided over the pipeline rank's whole range, Placement::spread).
 class RankMap {
 public:
     RankMap(Plan const&, Cluster const&);
@@ -34,20 +34,20 @@ private:
 /// tiles both. 128 ranks on NVL72 meet in eights.
 int ranks_inside(int ranks, int domain);
 
-/// How the tokens of one GPU spread over its expert group, whatever dispatches them: DeepEP sends one copy per domain reached, NCCL's
-/// all-to-all one copy per expert, all-gather one copy to everybody.
+/// How the tokens of one GPU spread over its expert group, whatever dispatches them: DeepEP sends one copy per domain
+/// reached, NCCL's all-to-all one copy per expert, all-gather one copy to everybody.
 struct ExpertSpread {
-    int domains = 1;       // NVLink domains of the group
+    int domains = 1;          // NVLink domains of the group
     double domain_copies = 0; // copies of a token that enter domains (own one included)
     double gpu_copies = 0;    // copies that reach GPUs
 };
 ExpertSpread expert_spread(Plan const&, Cluster const&, Experts const&);
 
-/// Ranks over which gradients of dense (shared) and of expert parameters are reduced. DualPipe keeps every stage twice, on
-/// mirrored pipeline ranks, which doubles both.
+/// Ranks over which gradients of dense (shared) and of expert parameters are reduced. DualPipe keeps every stage twice,
+/// on mirrored pipeline ranks, which doubles both.
 struct GradientRanks {
     int dense = 1, expert = 1;
-    int dense_inside = 1;  // of the dense ones, in one NVLink domain
+    int dense_inside = 1; // of the dense ones, in one NVLink domain
 };
 GradientRanks gradient_ranks(Plan const&, Cluster const&);
 
@@ -55,8 +55,10 @@ GradientRanks gradient_ranks(Plan const&, Cluster const&);
 std::vector<Flow> make_flows(Plan const&, Cluster const&, RankMap const&, Network const&, Experts const* experts,
                              std::optional<int> only_group = {});
 
-/// How much longer an uneven expert exchange takes than an even one. The most loaded ranks are dealt to the domains in turn.
-/// @p simulate  on SimGrid, alone (sim/surrogate.hpp); else the ratio of the busiest links, which is the same unless flows that
+/// How much longer an uneven expert exchange takes than an even one. The most loaded ranks are dealt to the domains in
+/// turn.
+/// @p simulate  on SimGrid, alone (sim/surrogate.hpp); else the ratio of the busiest links, which is the same unless
+/// flows that
 ///              miss the busiest link are the last to finish
 double exchange_skew(Plan const&, Cluster const&, Experts const&, double load_cv, bool simulate);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// trainfare-bench: how fast the answer comes, and how it grows. Prints figures, judges nothing. Times are wall seconds of this
-// machine; the ratios are what to compare.
+// trainfare-bench: how fast the answer comes, and how it grows. Prints figures, judges nothing. Times are wall seconds
+// of this machine; the ratios are what to compare.
 #include <chrono>
 #include <vector>
 
@@ -49,12 +49,18 @@ struct TraceClass {
     char const* rate_from; // what our rate stands on
 };
 constexpr TraceClass trace[] = {
-    {OpClass::expert_gemm, 22.9, "DeepGEMM benchmark x step factor, which stands on this trace"},  {OpClass::wgrad, 32.8, "DeepGEMM benchmark x step factor (trace: 11.4 of it on a second stream)"},
-    {OpClass::dense_gemm, 18.8, "DeepGEMM benchmark x step factor, which stands on this trace"},   {OpClass::attention_backward, 17.0, "the same trace"},
-    {OpClass::attention_forward, 4.9, "the same trace"}, {OpClass::cast, 15.6, "the same trace"},
-    {OpClass::permute, 5.1, "the same trace"},           {OpClass::elementwise, 5.0, "the same trace"},
-    {OpClass::norm, 3.4, "the same trace"},              {OpClass::activation, 1.9, "the same trace"},
-    {OpClass::rope, 1.5, "the same trace"},              {OpClass::router, 0.5, "the same trace"},
+    {OpClass::expert_gemm, 22.9, "DeepGEMM benchmark x step factor, which stands on this trace"},
+    {OpClass::wgrad, 32.8, "DeepGEMM benchmark x step factor (trace: 11.4 of it on a second stream)"},
+    {OpClass::dense_gemm, 18.8, "DeepGEMM benchmark x step factor, which stands on this trace"},
+    {OpClass::attention_backward, 17.0, "the same trace"},
+    {OpClass::attention_forward, 4.9, "the same trace"},
+    {OpClass::cast, 15.6, "the same trace"},
+    {OpClass::permute, 5.1, "the same trace"},
+    {OpClass::elementwise, 5.0, "the same trace"},
+    {OpClass::norm, 3.4, "the same trace"},
+    {OpClass::activation, 1.9, "the same trace"},
+    {OpClass::rope, 1.5, "the same trace"},
+    {OpClass::router, 0.5, "the same trace"},
 };
 
 void layer_trace()
@@ -64,24 +70,26 @@ void layer_trace()
     double ours = 0, published = 0;
     fmt::print("One forward beside one backward over {} MoE layers, by class of operation\n"
                "                      published  trainfare  rate from\n"
-               "                           (ms)       (ms)\n", r.pair->layers);
+               "                           (ms)       (ms)\n",
+               r.pair->layers);
     for (auto const& row : trace) {
         double const ms = r.pair->by_class[static_cast<std::size_t>(row.op_class)] * 1e3;
         ours += ms, published += row.published_ms;
         fmt::print("  {:<19} {:9.1f}  {:9.1f}  {}\n", name(row.op_class), row.published_ms, ms, row.rate_from);
     }
-    fmt::print("  {:<19} {:9.1f}  {:9.1f}\n  {:<19} {:9.1f}  {:9.1f}  {:+.1f} %\n  {:<19} {:9.1f}  {:9.1f}\n\n", "sum", published, ours,
-               "the pair", 129.0, r.pair->seconds * 1e3, 100 * (r.pair->seconds / 0.129 - 1), "exchanges, busy", 113.0,
-               r.pair->exchange_seconds * 1e3);
+    fmt::print("  {:<19} {:9.1f}  {:9.1f}\n  {:<19} {:9.1f}  {:9.1f}  {:+.1f} %\n  {:<19} {:9.1f}  {:9.1f}\n\n", "sum",
+               published, ours, "the pair", 129.0, r.pair->seconds * 1e3, 100 * (r.pair->seconds / 0.129 - 1),
+               "exchanges, busy", 113.0, r.pair->exchange_seconds * 1e3);
 }
 
-/// The reference plan at another size: as many micro-batches a rank (120), more data-parallel replicas. 256 GPUs: 4 pipeline ranks.
+/// The reference plan at another size: as many micro-batches a rank (120), more data-parallel replicas. 256 GPUs: 4
+/// pipeline ranks.
 Scenario sized(int gpus)
 {
     int const pp = gpus >= 1024 ? 16 : 4, dp = gpus / pp;
     return load_scenario(shipped_folder() + "/examples/deepseek-v3-h800.toml",
-                         {fmt::format("cluster.gpus={}", gpus), fmt::format("plan.pp={}", pp), fmt::format("plan.dp={}", dp),
-                          fmt::format("plan.global_batch={}", 120 * dp)});
+                         {fmt::format("cluster.gpus={}", gpus), fmt::format("plan.pp={}", pp),
+                          fmt::format("plan.dp={}", dp), fmt::format("plan.global_batch={}", 120 * dp)});
 }
 
 void growth()
@@ -102,9 +110,9 @@ void growth()
             if (!check_fold(folded).empty()) fmt::print("  the fold is not exact\n");
         });
         double const simulation = seconds_of([&] { result = simulate(folded); });
-        fmt::print("{:8} {:7} {:7} {:8} {:7} {:7.3f} {:7.3f} {:10.3f} {:11.0f} {:7.3f}\n", gpus, iteration.problem.groups.size(),
-                   folded.representative.size(), iteration.problem.flows.size(), result.tasks, build, folding, simulation,
-                   result.peak_memory.value() / 1e6, result.makespan.value());
+        fmt::print("{:8} {:7} {:7} {:8} {:7} {:7.3f} {:7.3f} {:10.3f} {:11.0f} {:7.3f}\n", gpus,
+                   iteration.problem.groups.size(), folded.representative.size(), iteration.problem.flows.size(),
+                   result.tasks, build, folding, simulation, result.peak_memory.value() / 1e6, result.makespan.value());
     }
     fmt::print("\n");
 }
@@ -116,9 +124,14 @@ void closed_form_rate()
     auto const inputs = step_inputs(scenario, tables, false);
     auto const model = step_model(inputs);
     constexpr int repeats = 200;
-    double const priced = seconds_of([&] { for (int i = 0; i < repeats; ++i) closed_step(inputs); });
-    double const known = seconds_of([&] { for (int i = 0; i < repeats; ++i) closed_form(model); });
-    fmt::print("Closed form of the reference case: {:.0f} a second with every operation priced anew, {:.0f} with known costs\n",
+    double const priced = seconds_of([&] {
+        for (int i = 0; i < repeats; ++i) closed_step(inputs);
+    });
+    double const known = seconds_of([&] {
+        for (int i = 0; i < repeats; ++i) closed_form(model);
+    });
+    fmt::print("Closed form of the reference case: {:.0f} a second with every operation priced anew, {:.0f} with known "
+               "costs\n",
                repeats / priced, repeats / known);
 }
 
