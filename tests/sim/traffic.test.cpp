@@ -49,6 +49,13 @@ struct Traffic {
             if (flow.channel == channel && (from < 0 || sender(flow) == from)) out.push_back(flow);
         return out;
     }
+    /// A ring's hop over the fabric: out of a NIC and into the same one, which stands for its neighbour's.
+    [[nodiscard]] bool on_own_ports(Flow const& flow) const
+    {
+        if (!over_nic(flow)) return network.links()[*(flow.route.end() - 1)].kind == LinkKind::scale_up_in;
+        auto const out = *(flow.route.end() - 2), in = *(flow.route.end() - 1);
+        return in - network.link(LinkKind::nic_in, 0) == out - network.link(LinkKind::nic_out, 0);
+    }
     /// Shares that a GPU sends on a channel, over NICs or not.
     [[nodiscard]] double sent(Channel channel, int from, bool nic) const
     {
@@ -120,7 +127,7 @@ TEST_CASE("a lock-step group holds whole expert groups and whole tensor and cont
     Traffic const t{plan, c, &experts()};
     CHECK(t.map.group_size() == 6);
     for (auto const& flow : t.of(Channel::expert)) CHECK(t.receiver(flow) / 2 == t.sender(flow) / 2);
-    for (auto const& flow : t.of(Channel::data_expert)) CHECK(t.receiver(flow) / 12 == t.sender(flow) / 12);
+    for (auto const& flow : t.of(Channel::data_expert)) CHECK(t.on_own_ports(flow));
 }
 
 TEST_CASE("spread groups take turns node by node, and keep to their pipeline rank's GPUs")
@@ -251,7 +258,7 @@ TEST_CASE("dense gradients go round two rings, which together carry (n-1)/n of t
     }
 }
 
-TEST_CASE("rings join exactly the ranks that hold the same parameters")
+TEST_CASE("gradient rings join ranks of equal parameters inside a node and leave it over their own NIC")
 {
     auto plan = moe_plan(2, 8, 4);
     plan.tp = 4, plan.pp = 2; // 64 GPUs: 32 a rank, two dense ranks in a node
@@ -259,28 +266,17 @@ TEST_CASE("rings join exactly the ranks that hold the same parameters")
     CHECK(gradient_ranks(plan, t.cluster).dense == 8);
     CHECK(gradient_ranks(plan, t.cluster).dense_inside == 2);
     CHECK(gradient_ranks(plan, t.cluster).expert == 8);
-    std::map<int, std::set<int>> dense, expert;
-    for (auto const& flow : t.of(Channel::data_dense)) dense[t.sender(flow)].insert(t.receiver(flow));
-    for (auto const& flow : t.of(Channel::data_expert)) expert[t.sender(flow)].insert(t.receiver(flow));
-    auto const reached = [](std::map<int, std::set<int>> const& edges, int from) {
-        std::set<int> seen{from};
-        std::vector<int> open{from};
-        while (!open.empty()) {
-            auto const at = open.back();
-            open.pop_back();
-            for (int const to : edges.at(at))
-                if (seen.insert(to).second) open.push_back(to);
-        }
-        return seen;
-    };
     for (int gpu = 0; gpu < 64; ++gpu) {
-        auto const ranks = reached(dense, gpu);
-        CHECK(ranks.size() == 8);
-        for (int const other : ranks) CHECK((other % 4 == gpu % 4 && other / 32 == gpu / 32)); // TP rank, pipeline rank
-        auto const holders = reached(expert, gpu);
-        CHECK(holders.size() == 8);
-        for (int const other : holders) CHECK((other % 4 == gpu % 4 && other / 32 == gpu / 32)); // expert rank
+        CHECK(t.sent(Channel::data_dense, gpu, false) == Approx(1.0 / 2));       // (2 - 1) / 2 inside
+        CHECK(t.sent(Channel::data_dense, gpu, true) == Approx(3.0 / 4 / 2));    // (4 - 1) / 4 of the half that is left
+        CHECK(t.sent(Channel::data_expert, gpu, true) + t.sent(Channel::data_expert, gpu, false) == Approx(7.0 / 8));
     }
+    for (auto const channel : {Channel::data_dense, Channel::data_expert})
+        for (auto const& flow : t.of(channel)) {
+            CHECK(t.on_own_ports(flow));
+            auto const from = t.sender(flow), to = t.receiver(flow);
+            if (!t.over_nic(flow)) CHECK((to != from && to % 4 == from % 4 && to / 8 == from / 8)); // same TP rank, same node
+        }
 }
 
 TEST_CASE("groups that do not fill NVLink domains evenly use what tiles both")
@@ -316,7 +312,8 @@ TEST_CASE("the gradient rings stay on their pipeline rank's GPUs whatever their 
         Traffic const t{moe_plan(pp, dp, 1), h800(pp * dp), nullptr};
         double sum = 0;
         for (auto const& flow : t.of(Channel::data_dense)) {
-            CHECK(t.sender(flow) / dp == t.receiver(flow) / dp);
+            if (!t.over_nic(flow)) CHECK(t.sender(flow) / dp == t.receiver(flow) / dp);
+            CHECK(t.on_own_ports(flow));
             sum += flow.share;
         }
         CHECK(sum == Approx(pp * (dp - 1.0))); // every rank sends (n-1)/n of the payload
@@ -331,7 +328,7 @@ TEST_CASE("expert gradients go round the ranks that hold the same experts")
         auto const flows = t.of(Channel::data_expert, gpu);
         REQUIRE(flows.size() == 1);
         CHECK(flows[0].share == Approx(3.0 / 4));
-        CHECK(t.receiver(flows[0]) == (gpu + 16) % 64);
+        CHECK(t.on_own_ports(flows[0]));
     }
 }
 
@@ -356,11 +353,10 @@ TEST_CASE("where only DualPipe's mirrored rank holds the same parameters, gradie
     plan.schedule = ScheduleKind::dualpipe;
     Traffic const t{plan, h800(32), &experts()}; // a node is a pipeline rank
     for (int gpu = 0; gpu < 32; ++gpu) {
-        int const twin = (3 - gpu / 8) * 8 + gpu % 8;
         auto const expert = t.of(Channel::data_expert, gpu);
         REQUIRE(expert.size() == 1);
         CHECK(expert[0].share == Approx(0.5));
-        CHECK(t.receiver(expert[0]) == twin);
+        CHECK(t.on_own_ports(expert[0]));
         CHECK(t.sent(Channel::data_dense, gpu, true) == Approx(1.0 / 2 / 8));
         CHECK(t.sent(Channel::data_dense, gpu, false) == Approx(7.0 / 8));
     }
