@@ -190,8 +190,18 @@ std::string why(Result const& a, Result const& b)
                         ratio(a.projection.gpu_hours.value, b.projection.gpu_hours.value),
                         ratio(a.scenario.price.value.value(), b.scenario.price.value.value()));
     for (auto const& slope : a.slopes)
-        if (slope.resource == "NVLink") text += fmt::format(". NVLink, for {}: {}", a.scenario.name, slope.words);
+        if (slope.resource == "NVLink")
+            text += fmt::format(". 10 % more NVLink, for {}: {}", a.scenario.name,
+                                slope.words.empty() ? signed_percent(slope.step_change) + " of the step" : slope.words);
     return text + ".";
+}
+
+/// An export-limited part and what it was cut from: their kernels cost the same here.
+bool same_die(Result const& a, Result const& b)
+{
+    auto const& x = a.scenario.cluster.gpu;
+    auto const& y = b.scenario.cluster.gpu;
+    return x.key == y.key || ((x.variant_of == y.key || y.variant_of == x.key) && x.sms && x.sms == y.sms);
 }
 
 } // namespace
@@ -210,10 +220,16 @@ void print_comparison(std::ostream& out, std::vector<Result> const& results)
         out << '\n';
     }
     for (std::size_t i = 1; i < all.size(); ++i) print_wrapped(out, "- ", why(*all.front(), *all[i]));
-    if (all.size() > 1)
+    for (auto const* r : all) // what each level of the network has to carry: why more of one of them may not matter
+        if (!r->topology.empty() && r->topology.front().starts_with("one combine"))
+            print_wrapped(out, "- ", r->scenario.name + ", " + r->topology.front());
+    bool const one_die = std::all_of(all.begin(), all.end(), [&](Result const* r) {
+        return r->scenario.model.name == all.front()->scenario.model.name && same_die(*r, *all.front());
+    });
+    if (all.size() > 1 && one_die)
         print_wrapped(
             out, "- ",
-            "The same costs stand behind all columns, so a difference is surer than either column's interval.");
+            "The same kernel costs stand behind all columns, so a difference is surer than either column's interval.");
 }
 
 } // namespace trainfare
