@@ -31,7 +31,7 @@ public:
     using Names = std::initializer_list<std::string_view>;
 
     static constexpr int max_size = 1 << 24; // no size of a model comes near; keeps products of two exact
-    static constexpr int max_layers = 10'000;
+    static constexpr int max_layers = 1'000;
 
     Fields(ConfigReading& reading, JsonValue const& object, std::string path = "");
 

@@ -153,7 +153,7 @@ TEST_CASE("a whole number written as a float is taken", "[config_fields]")
 
 TEST_CASE("a depth that would fill the memory is refused", "[config_fields]")
 {
-    expect(error_of(with("llama-3.1-8b", "num_hidden_layers", "10001")), "num_hidden_layers = 10001 is above 10000");
+    expect(error_of(with("llama-3.1-8b", "num_hidden_layers", "1001")), "num_hidden_layers = 1001 is above 1000");
     expect(error_of(with("deepseek-v3", "num_nextn_predict_layers", "65")),
            "num_nextn_predict_layers = 65 is above 64");
     expect(error_of(with("deepseek-v3", "n_shared_experts", "16777216")),
