@@ -7,6 +7,7 @@
 #include <iostream>
 #include <new>
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "model/error.hpp"
@@ -21,6 +22,7 @@ using namespace trainfare;
 extern "C" void interrupted(int)
 {
     kill_simulation_child();
+    while (waitpid(-1, nullptr, 0) > 0) {} // leave no zombie to whoever adopts our children
     _exit(exit_interrupted);
 }
 
