@@ -42,7 +42,7 @@ std::string explain_op(StepInputs const& in, std::string const& quantity)
     std::string out;
     for (auto const& use : op_uses(in)) {
         if (op_key(use.op) != quantity) continue;
-        Conditions const beside{use.overlapped ? in.plan.comm_sms : 0};
+        Conditions const beside{in.plan.overlap_ep ? in.plan.comm_sms : 0};
         auto const cost = costs.explain(use.op, beside);
         out +=
             fmt::format("{}: {:.4g} us a run +- {:.0f} %, {:.0f} runs a step on an average GPU = {:.4g} s\n", quantity,

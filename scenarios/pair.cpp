@@ -17,13 +17,7 @@ std::optional<PairReport> overlapped_pair(StepInputs const& in, StepModel const&
     StepModel balanced = model;
     balanced.exchange_skew = 1;
     CostModel const costs{*in.tables, in.cluster.gpu, in.strict, in.what_if};
-    LocalTraffic const local{in.plan.tp,
-                             in.plan.cp,
-                             in.plan.overlap_tp,
-                             in.cluster.scale_up,
-                             in.cluster.scale_up,
-                             in.cluster.scale_up_latency,
-                             1};
+    auto const local = local_traffic(in.plan, in.cluster);
     Block const block{Block::Kind::layer, static_cast<int>(layers.rend() - moe) - 1};
     auto const priced = price_block(block_ops(*in.model, in.plan, block), costs, {in.plan.comm_sms}, local);
 

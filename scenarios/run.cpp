@@ -75,7 +75,7 @@ StepCauses closed_causes(StepModel const& model, ClosedForm const& closed)
 {
     StepCauses causes;
     auto const set = [&](Cause c, double v) { causes.mean[static_cast<std::size_t>(c)] = v; };
-    double busy = 0, optimizer = 0;
+    double optimizer = 0;
     SlotBreakdown& slots = causes.slots;
     double const n = model.schedule.ranks;
     for (int r = 0; r < model.schedule.ranks; ++r) {
@@ -89,7 +89,7 @@ StepCauses closed_causes(StepModel const& model, ClosedForm const& closed)
             }
         optimizer += model.stages[static_cast<std::size_t>(r)].optimizer_seconds / n;
     }
-    busy = slots.forward + slots.backward + slots.weight + slots.overlapped;
+    double const busy = slots.forward + slots.backward + slots.weight + slots.overlapped;
     slots.optimizer = closed.tail.value();
     slots.bubble = std::max(0.0, closed.pipeline.value() - busy);
     set(Cause::compute, busy), set(Cause::bubble, slots.bubble), set(Cause::optimizer, optimizer);

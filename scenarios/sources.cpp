@@ -11,8 +11,7 @@ namespace trainfare {
 std::vector<OpUse> op_uses(StepInputs const& in)
 {
     CostModel const costs{*in.tables, in.cluster.gpu, in.strict, in.what_if};
-    bool const overlaps = in.plan.overlap_ep;
-    Conditions const conditions{overlaps ? in.plan.comm_sms : 0};
+    Conditions const conditions{in.plan.overlap_ep ? in.plan.comm_sms : 0};
     double const runs = static_cast<double>(in.plan.micro_batches()) / in.plan.pp; // of one block on an average rank
     // Blocks of equal operations are many; the first of each kind speaks for all, by the names and shapes of its
     // operations.
@@ -27,7 +26,7 @@ std::vector<OpUse> op_uses(StepInputs const& in)
                                "," + std::to_string(op.n) + "," + std::to_string(op.k) + "," +
                                std::to_string(op.bytes.value()) + "," + std::to_string(op.keys);
                     auto const [entry, fresh] = uses.try_emplace(std::move(key));
-                    if (fresh) entry->second = {op, 0, costs.cost(op, conditions), overlaps};
+                    if (fresh) entry->second = {op, 0, costs.cost(op, conditions)};
                     entry->second.times += runs;
                 }
         }

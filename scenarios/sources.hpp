@@ -15,7 +15,6 @@ struct OpUse {
     Op op;
     double times = 0;    // per step, mean over pipeline ranks
     Cost cost;           // of one run, under the conditions in which most of them run
-    bool overlapped = false;
 };
 std::vector<OpUse> op_uses(StepInputs const&);
 

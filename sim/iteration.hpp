@@ -69,6 +69,9 @@ struct IterationOptions {
     int micro_batches = 0;          // 0: as the plan says; audits use fewer
 };
 
+/// What one GPU of this plan shares with its neighbours, for even expert loads.
+LocalTraffic local_traffic(Plan const&, Cluster const&);
+
 StepModel price_step(Architecture const&, Plan const&, Cluster const&, CostModel const&, IterationOptions const&);
 
 struct Iteration {

@@ -117,6 +117,18 @@ DataSeconds data_parallel_seconds(StepModel const& step, Cluster const& cluster,
 
 } // namespace
 
+LocalTraffic local_traffic(Plan const& plan, Cluster const& cluster)
+{
+    bool const inside = plan.tp * plan.cp <= cluster.domain;
+    return {plan.tp,
+            plan.cp,
+            plan.overlap_tp,
+            cluster.scale_up,
+            inside ? cluster.scale_up : cluster.nic,
+            cluster.scale_up_latency,
+            1};
+}
+
 StepModel price_step(Architecture const& arch, Plan const& plan, Cluster const& cluster, CostModel const& costs,
                      IterationOptions const& options)
 {
@@ -130,13 +142,7 @@ StepModel price_step(Architecture const& arch, Plan const& plan, Cluster const& 
         plan.zero >= 1 ? 2.0 / size_of(plan.gradient_dtype).value() : 1.0; // bf16 weights; else gradients
     step.data_latency = cluster.nic_latency.value();
 
-    LocalTraffic local{plan.tp,
-                       plan.cp,
-                       plan.overlap_tp,
-                       cluster.scale_up,
-                       plan.tp * plan.cp > cluster.domain ? cluster.nic : cluster.scale_up,
-                       cluster.scale_up_latency,
-                       1};
+    LocalTraffic local = local_traffic(plan, cluster);
     if (auto const* experts = find_experts(arch)) {
         step.routing = *experts;
         auto const loads = rank_loads(*experts, plan.ep, options.load_cv);
