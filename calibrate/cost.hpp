@@ -6,7 +6,8 @@
 //
 // The rate of a matrix product is looked up by its exact (N, K, groups) and interpolated along its rows only
 // (GEMM rates are a sawtooth in N and K: notes on wave quantisation in calibrate/tables/README.md); otherwise the
-// nearest shape serves and the cost says so; otherwise a class rate of rates.csv.
+// nearest shape serves and the cost says so; otherwise a class rate of rates.csv. A memory-bound operation is looked up by its
+// bytes. Measured rows go before published ones.
 #pragma once
 
 #include <array>
@@ -57,12 +58,18 @@ struct Contention {
     double matrix_spread = 0;
     double exchange = 1; // time of dispatch and combine beside compute, over alone; >= 1
     double exchange_spread = 0;
-    int matrix_pairs = 0; // kernels behind each figure
+    double memory = 1;      // bandwidth of memory-bound kernels beside communication, over alone; <= 1
+    double memory_spread = 0;
+    double sm_exponent = 1; // rate of a product confined to a share s of the SMs is s^exponent of the whole chip's
+    int matrix_pairs = 0;   // kernels behind each figure
     int exchange_pairs = 0;
+    int memory_pairs = 0;
+    int sm_pairs = 0;
 };
 
-/// From ops.csv rows with and without comm_sms of the same shape, and from expert exchanges of a training trace against
-/// the same exchange benchmarked alone (geometric means). An accelerator without pairs borrows those of the others,
+/// From ops.csv rows with and without comm_sms of the same shape (measured pairs where there are any, else published ones), rows with
+/// sm_budget against the whole chip, and expert exchanges of a training trace against the same exchange benchmarked alone
+/// (geometric means). An accelerator without pairs borrows those of the others,
 /// with more spread; tables without any pair give factors of 1.
 Contention derive_contention(Tables const&, Accelerator const&);
 
@@ -74,6 +81,13 @@ public:
     [[nodiscard]] Cost cost(Op const&, Conditions) const;
     /// The same with the derivation in words, one line per factor.
     [[nodiscard]] Cost explain(Op const&, Conditions) const;
+    /// Rate of the operation alone on the chip (FLOP/s of a matrix product, B/s of others) and how it was found; no
+    /// contention, no launch gap. For judging look-ups (calibrate/fit.hpp).
+    struct Alone {
+        double rate = 0;
+        Quality quality = Quality::class_rate;
+    };
+    [[nodiscard]] Alone alone(Op const&) const;
 
     [[nodiscard]] Tables const& tables() const { return *tables_; }
     [[nodiscard]] Accelerator const& gpu() const { return gpu_; }
@@ -86,12 +100,24 @@ private:
         double spread = 0;
         Quality quality = Quality::class_rate;
         int source = -1;
-        std::string words; // explain() only
+        bool measured = false;  // of a memory-bound operation: its time holds all kernels of the operation
+        bool counted = false;   // the time is part of another operation's row: nothing to add
+        std::string words;      // explain() only
     };
+    /// What a look-up in ops.csv found.
+    struct Found {
+        double rate = 0, spread = 0;
+        Quality quality = Quality::exact;
+        OpRow const* row = nullptr;
+        bool other_shape = false; // from other shapes, not from other sizes of this one
+        double undo = 1;          // factor of the row's own conditions
+    };
+    [[nodiscard]] Rate look_up(Op const&, bool words) const;
     [[nodiscard]] Rate matrix_rate(Op const&, bool words) const;
     [[nodiscard]] Rate attention_rate(Op const&, bool words) const;
-    [[nodiscard]] Rate finish(double rate, double spread, Quality, OpRow const&, double undo, std::string const& how,
-                              bool words) const;
+    [[nodiscard]] Rate memory_rate(Op const&, bool words) const;
+    [[nodiscard]] Rate finish(Found const&, std::string const& how, bool words) const;
+    [[nodiscard]] double guess_spread(Found const&) const;
     [[nodiscard]] double beside_factor(OpRow const&) const;
     [[nodiscard]] Rate class_rate(Op const&, std::string_view quantity, bool words) const;
     [[nodiscard]] Cost price(Op const&, Conditions, bool words) const;

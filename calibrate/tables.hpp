@@ -38,9 +38,13 @@ struct OpRow {
     int heads = 0, kv_heads = 0, qk_dim = 0, v_dim = 0;
     bool causal = true;
     int comm_sms = 0;              // SMs that something else held meanwhile
+    std::optional<int> sm_budget;  // SMs the kernel was confined to, the others idle; such rows price nothing
+    double load_cv = 0;            // how uneven the groups were; only even ones (0) price
     FlopRate rate;                 // achieved by a matrix product
     std::optional<Bandwidth> bandwidth; // achieved by a memory-bound operation
+    std::optional<Bytes> bytes;    // that a memory-bound operation moved, counted as model/ops does
     std::optional<Seconds> time;
+    bool measured = false;         // its source is measured or imported: it goes before published rows
     SourcePlace place;
 };
 
@@ -68,12 +72,23 @@ struct RateRow {
     SourcePlace place;
 };
 
+/// A row of fit.csv (calibrate/fit.hpp): 90th percentile of the relative error when a kernel is predicted from others.
+struct FitRow {
+    std::string accelerator;
+    OpKind kind = OpKind::gemm;
+    std::optional<Pass> pass;
+    Precision precision = Precision::bf16;
+    std::optional<double> size_p90;  // from other sizes of the same shape
+    std::optional<double> shape_p90; // from other shapes
+};
+
 struct Tables {
     std::string folder;
     std::vector<Source> sources;
     std::vector<OpRow> ops;
     std::vector<CollRow> collectives;
     std::vector<RateRow> rates;
+    std::vector<FitRow> fits;
     std::map<std::string, Accelerator> accelerators;
 
     [[nodiscard]] Accelerator const& accelerator(std::string const& key) const; // @throws InputError listing near ones
@@ -81,8 +96,10 @@ struct Tables {
     [[nodiscard]] RateRow const* rate(std::string const& accelerator, Precision, std::string_view quantity) const;
 };
 
-/// Reads every table of a folder. @throws InputError with file and line.
-Tables load_tables(std::string const& folder);
+/// Reads every table of a folder, and the measurements in its subfolders measured/NAME and in the @p measured folders: ops.csv,
+/// coll.csv and sources.csv as trainfare-calibrate writes them, any of which may be missing there.
+/// @throws InputError with file and line.
+Tables load_tables(std::string const& folder, std::vector<std::string> const& measured = {});
 
 /// Folder of the shipped tables: $TRAINFARE_TABLES, else beside the installed program, else the source tree.
 std::string default_tables_folder();
