@@ -30,6 +30,7 @@ std::string rate_quantity(Op const& op)
 
 std::string shape_words(Op const& op)
 {
+    if (op.flops.value() == 0) return fmt::format("{:.4g} MB", op.bytes.value() / 1e6);
     if (op.kind == OpKind::attention)
         return fmt::format("{} x {} tokens, {} heads, {}/{} wide", op.batch, op.seq, op.heads, op.qk_dim, op.v_dim);
     if (op.groups > 1) return fmt::format("{} groups of m={} n={} k={}", op.groups, op.m, op.n, op.k);

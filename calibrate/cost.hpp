@@ -22,6 +22,9 @@ namespace trainfare {
 enum class Quality { exact, interpolated, extrapolated, class_rate };
 std::string_view name(Quality);
 
+/// "m=4096 n=2112 k=7168", "1 x 4096 tokens, 128 heads, 192/128 wide", "117.4 MB".
+std::string shape_words(Op const&);
+
 /// What of the chip an operation has. A training step slows a benchmarked kernel by two factors, not one: the SMs that
 /// communication kernels hold, and what sustained load costs beyond that (Contention::matrix).
 struct Conditions {

@@ -14,7 +14,4 @@ inline double hypot_spread(double a, double b) { return std::sqrt(a * a + b * b)
 
 /// Key of rates.csv: "norm.dgrad"; recomputation is a forward.
 std::string rate_quantity(Op const&);
-/// "m=4096 n=2112 k=7168".
-std::string shape_words(Op const&);
-
 } // namespace trainfare

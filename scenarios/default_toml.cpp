@@ -14,6 +14,7 @@ std::string default_scenario_toml()
 version = 1                         # of this format
 name = "default"                    # (default: the file's name)
 tables = ""                         # folder of calibration tables; "" (default): the shipped ones
+measured = ""                       # folder that trainfare-calibrate wrote, laid over them; "" (default): none
 
 [model]
 config = "models/mixtral-8x7b.json" # Hugging Face config.json, or a .toml with sizes (scenarios/PLAN.md)

@@ -20,6 +20,13 @@ int half_way(Plan const& plan, int full)
 
 } // namespace
 
+Tables scenario_tables(Scenario const& s)
+{
+    std::vector<std::string> measured;
+    if (!s.measured.empty()) measured.push_back(s.measured);
+    return load_tables(s.tables.empty() ? default_tables_folder() : s.tables, measured);
+}
+
 StepInputs step_inputs(Scenario const& s, Tables const& tables, bool strict)
 {
     return {&s.model, &tables, s.plan, s.cluster, s.assumptions.load_cv, 1, strict, {}};

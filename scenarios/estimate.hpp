@@ -23,6 +23,9 @@ struct StepInputs {
     WhatIf what_if;
 };
 
+/// The scenario's calibration tables, or the shipped ones, with its own measurements laid over them.
+Tables scenario_tables(Scenario const&);
+
 StepInputs step_inputs(Scenario const&, Tables const&, bool strict);
 
 /// @p simulate_skew on SimGrid (surrogate) instead of from the busiest link.

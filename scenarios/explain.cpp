@@ -34,8 +34,6 @@ std::string indent(std::string const& text)
     return out + "\n";
 }
 
-std::string op_key(Op const& op) { return fmt::format("op:{}.{}", op.name, name(op.pass)); }
-
 std::string explain_op(StepInputs const& in, std::string const& quantity)
 {
     CostModel const costs{*in.tables, in.cluster.gpu};
@@ -199,7 +197,7 @@ std::vector<std::string> explainable_quantities(Scenario const& s)
 {
     std::vector<std::string> all{"step_time_s",  "gpu_hours",       "days",  "cost_usd",  "energy_kwh",
                                  "memory_bytes", "flops_per_token", "links", "contention"};
-    auto const tables = load_tables(s.tables.empty() ? default_tables_folder() : s.tables);
+    auto const tables = scenario_tables(s);
     std::vector<std::string> ops;
     for (auto const& use : op_uses(step_inputs(s, tables, false))) ops.push_back(op_key(use.op));
     std::sort(ops.begin(), ops.end());
@@ -210,7 +208,7 @@ std::vector<std::string> explainable_quantities(Scenario const& s)
 
 std::string explain(Scenario const& s, std::string const& quantity)
 {
-    auto const tables = load_tables(s.tables.empty() ? default_tables_folder() : s.tables);
+    auto const tables = scenario_tables(s);
     if (quantity == "step_time_s") return explain_step(s);
     if (quantity == "memory_bytes") return explain_memory(s);
     if (quantity == "flops_per_token") return explain_flops(s);

@@ -85,7 +85,11 @@ Json evidence(Result const& r)
                            {"what", s.what},
                            {"quality", s.quality},
                            {"share_of_compute", s.share_of_compute}});
-    return {{"slopes", slopes}, {"spreads", spreads}, {"sources", sources}};
+    Json guessed = Json::array();
+    for (auto const& g : r.guessed)
+        guessed.push_back(
+            {{"op", g.key}, {"shape", g.shape}, {"quality", g.quality}, {"share_of_compute", g.share_of_compute}});
+    return {{"slopes", slopes}, {"spreads", spreads}, {"sources", sources}, {"not_timed", guessed}};
 }
 
 Json slots(SlotBreakdown const& s)

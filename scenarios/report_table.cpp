@@ -162,6 +162,31 @@ void print_sources(std::ostream& out, Result const& r)
     }
     if (sources.size() > most) table.row({"", fmt::format("{} more: --json", sources.size() - most), "", "", "", ""});
     table.print(out);
+    double measured = 0;
+    for (auto const& s : sources)
+        if (s.provenance == "measured" || s.provenance == "imported") measured += s.share_of_compute;
+    fmt::print(out, "  Measured with trainfare-calibrate or imported: {} of the compute time.\n",
+               measured > 0 ? percent(measured) : "none");
+}
+
+void print_guessed(std::ostream& out, Result const& r)
+{
+    if (r.guessed.empty()) return;
+    double sum = 0;
+    for (auto const& g : r.guessed) sum += g.share_of_compute;
+    fmt::print(out, "\nShapes that nobody timed: {} operations, {} of compute time; measure them with trainfare-calibrate\n",
+               r.guessed.size(), percent(sum));
+    TextTable table{"rlll"};
+    table.row({"share", "operation", "cost from", "shape"});
+    constexpr std::size_t most = 6;
+    for (std::size_t i = 0; i < r.guessed.size() && i < most; ++i) {
+        auto const& g = r.guessed[i];
+        table.row({percent(g.share_of_compute), g.key, g.quality == "class rate" ? g.quality : g.quality + " shapes",
+                   g.shape});
+    }
+    if (r.guessed.size() > most)
+        table.row({"", fmt::format("{} more: --json", r.guessed.size() - most), "", ""});
+    table.print(out);
 }
 
 void print_flops(std::ostream& out, Result const& r)
@@ -214,6 +239,7 @@ void print_report(std::ostream& out, Result const& r)
     print_slopes(out, r);
     print_spreads(out, r);
     print_sources(out, r);
+    print_guessed(out, r);
     print_flops(out, r);
     print_excluded(out, r);
     print_notes(out, r);

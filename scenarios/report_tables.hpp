@@ -16,6 +16,7 @@ void print_slots(std::ostream&, Result const&);
 void print_phases(std::ostream&, Result const&);
 void print_slopes(std::ostream&, Result const&);
 void print_spreads(std::ostream&, Result const&);
+void print_guessed(std::ostream&, Result const&);
 void print_sources(std::ostream&, Result const&);
 void print_flops(std::ostream&, Result const&);
 void print_excluded(std::ostream&, Result const&);

@@ -210,7 +210,7 @@ std::optional<Fidelity> fidelity_from(std::string_view text)
 
 Result run(Scenario const& scenario, RunOptions const& options)
 {
-    auto const tables = load_tables(scenario.tables.empty() ? default_tables_folder() : scenario.tables);
+    auto const tables = scenario_tables(scenario);
     Result r;
     r.scenario = scenario;
     r.fidelity = options.fidelity;
@@ -252,6 +252,7 @@ Result run(Scenario const& scenario, RunOptions const& options)
                            published_scale(scenario, inputs, closed.step));
     r.pair = overlapped_pair(inputs, model);
     r.sources = used_sources(inputs);
+    r.guessed = guessed_ops(inputs);
     r.topology = exchange_words(inputs, model);
     for (auto& line : topology_words(scenario.cluster)) r.topology.push_back(std::move(line));
     r.limited_by = limit_words(r.causes, r.slopes);

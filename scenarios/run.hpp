@@ -51,6 +51,14 @@ struct UsedSource {
     double share_of_compute = 0;
 };
 
+/// An operation whose shape nobody timed on this accelerator: its cost comes from other shapes or a class rate.
+struct GuessedOp {
+    std::string key;           // as explain takes it: "op:shared_up.forward"
+    std::string shape;         // "m=4096 n=4096 k=7168"
+    std::string quality;       // interpolated, extrapolated, class rate
+    double share_of_compute = 0;
+};
+
 /// The pair of DeepSeek's trace: forward of one micro-batch beside backward of another over identical MoE layers.
 struct PairReport {
     int layers = 0;
@@ -76,6 +84,7 @@ struct Result {
     std::vector<Slope> slopes;
     std::vector<SpreadPart> spreads;
     std::vector<UsedSource> sources;
+    std::vector<GuessedOp> guessed;  // by share, descending
     std::vector<std::string> topology; // analytic reasons, one line each
     std::string limited_by;        // one sentence
     std::vector<std::string> warnings;

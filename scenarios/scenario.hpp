@@ -35,6 +35,7 @@ struct Scenario {
     PriceRange price;
     Assumptions assumptions;
     std::string tables;              // folder of calibration tables; empty: shipped
+    std::string measured;            // folder of own measurements laid over them (trainfare-calibrate); empty: none
     std::vector<std::string> includes;
     /// Every resolved key with value and provenance ("examples/v3.toml:14", "default", "--set"), in file order of a full dump.
     struct Resolved {

@@ -11,6 +11,7 @@
 
 #include "model/hf_config.hpp"
 #include "model/text_units.hpp"
+#include "scenarios/estimate.hpp"
 #include "scenarios/load.hpp"
 #include "scenarios/model_toml.hpp"
 #include "scenarios/scenario_sections.hpp"
@@ -227,10 +228,11 @@ Scenario load_scenario(std::string const& path, std::vector<std::string> const& 
     out.version = top.whole("version", {}, 1, 1, "version = 1 (the first line of a scenario)");
     out.name = top.text("name", path == "-" ? "standard input" : fs::path{path}.stem().string());
     out.tables = top.text("tables", "");
+    out.measured = top.text("measured", "");
     top.finish();
     out.includes = files.included();
 
-    auto const tables = load_tables(out.tables.empty() ? default_tables_folder() : out.tables);
+    auto const tables = scenario_tables(out);
     read_model(out, root, files);
     auto const read = [&](char const* key, auto reader) {
         auto const table = section(root, key);

@@ -57,6 +57,24 @@ std::vector<ClassUse> class_uses(StepInputs const& in)
     return classes;
 }
 
+std::string op_key(Op const& op) { return "op:" + std::string{op.name} + "." + std::string{name(op.pass)}; }
+
+std::vector<GuessedOp> guessed_ops(StepInputs const& in)
+{
+    std::vector<GuessedOp> guessed;
+    double total = 0;
+    for (auto const& use : op_uses(in)) {
+        double const t = use.cost.time.value() * use.times;
+        total += t;
+        if (use.cost.quality != Quality::exact)
+            guessed.push_back({op_key(use.op), shape_words(use.op), std::string{name(use.cost.quality)}, t});
+    }
+    for (auto& g : guessed) g.share_of_compute /= total;
+    std::stable_sort(guessed.begin(), guessed.end(),
+                     [](auto const& a, auto const& b) { return a.share_of_compute > b.share_of_compute; });
+    return guessed;
+}
+
 std::vector<UsedSource> used_sources(StepInputs const& in)
 {
     struct Sum {
@@ -68,6 +86,7 @@ std::vector<UsedSource> used_sources(StepInputs const& in)
     double total = 0;
     for (auto const& use : op_uses(in)) {
         double const t = use.cost.time.value() * use.times;
+        if (t == 0) continue; // counted in another operation's row
         auto& sum = sums[use.cost.source];
         sum.seconds += t, total += t, sum.classes[std::string{name(class_of(use.op))}] += t;
         sum.worst = std::max(sum.worst, use.cost.quality);

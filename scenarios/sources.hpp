@@ -28,5 +28,10 @@ struct ClassUse {
 std::vector<ClassUse> class_uses(StepInputs const&);
 
 std::vector<UsedSource> used_sources(StepInputs const&);
+/// Those whose exact shape has no row, largest share of compute first.
+std::vector<GuessedOp> guessed_ops(StepInputs const&);
+
+/// Name of an operation for explain(): "op:q_b_proj.forward".
+std::string op_key(Op const&);
 
 } // namespace trainfare

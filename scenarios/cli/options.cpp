@@ -47,7 +47,7 @@ The result goes to standard output; progress and notes go to standard error, onl
 /// Options that several commands share.
 struct Shared {
     Options* out;
-    std::string *tables, *file;
+    std::string *tables, *measured, *file;
 
     void scenario(CLI::App* app) const
     {
@@ -55,6 +55,8 @@ struct Shared {
             ->allow_extra_args(false)
             ->type_name("KEY=VALUE");
         app->add_option("--tables", *tables, "folder of calibration tables instead of the shipped ones")
+            ->type_name("DIR");
+        app->add_option("--measured", *measured, "folder of own measurements (trainfare-calibrate run) laid over them")
             ->type_name("DIR");
         app->add_flag("-q,--quiet", out->quiet, "no progress and no notes on standard error");
     }
@@ -104,9 +106,9 @@ void select(Options& out, CLI::App const& app, std::map<std::string, Command> co
 std::variant<Options, int> parse_options(int argc, char** argv)
 {
     Options out;
-    std::string tables, file;
+    std::string tables, measured, file;
     bool dump_default = false;
-    Shared const shared{&out, &tables, &file};
+    Shared const shared{&out, &tables, &measured, &file};
     std::map<std::string, Fidelity> const fidelities{
         {"closed", Fidelity::closed}, {"folded", Fidelity::folded}, {"full", Fidelity::full}};
     std::map<std::string, Command> const commands{{"project", Command::project},
@@ -177,6 +179,7 @@ std::variant<Options, int> parse_options(int argc, char** argv)
     }
     if (!file.empty()) out.files = {file};
     if (!tables.empty()) out.set.push_back("tables=" + tables);
+    if (!measured.empty()) out.set.push_back("measured=" + measured);
     return out;
 }
 

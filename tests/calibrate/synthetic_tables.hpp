@@ -23,7 +23,8 @@ public:
         : path_{std::filesystem::temp_directory_path() / ("trainfare-synthetic-" + std::to_string(::getpid()))}
     {
         std::filesystem::create_directories(path_);
-        write("sources.csv", "source_id,provenance,title\ns,measured,A run\nlater,measured,A later run\n");
+        write("sources.csv", "source_id,provenance,title\ns,measured,A run\nlater,measured,A later run\n"
+                             "paper,published,A paper\n");
         write("hardware.csv",
               "accelerator,dense_bf16_tflops,dense_fp8_tflops,hbm_gb,hbm_tb_per_s,sm_count,restricted_variant_of\n"
               "G-1,100,200,80,2,100,\nG-1X,100,200,80,2,100,G-1\nG-1S,50,100,80,2,50,G-1\nG-2,,,80,2,,\n");
@@ -33,11 +34,24 @@ public:
                 ops);
         write("coll.csv", "source_id,accelerator,op,ranks,nodes,tokens,hidden,time_us,bw_gbps,bw_kind,sms\n" + coll);
         write("rates.csv", "source_id,accelerator,precision,quantity,value,unit,spread\n" + rates);
-        tables = load_tables(path_.string());
+        load();
     }
     ~SyntheticTables() { std::filesystem::remove_all(path_); }
     SyntheticTables(SyntheticTables const&) = delete;
     SyntheticTables& operator=(SyntheticTables const&) = delete;
+
+    /// Adds a folder measured/NAME as trainfare-calibrate writes it and loads again.
+    /// @param ops  rows of source `run`; the published ones of this fixture are then to come from source `paper`
+    void measure(std::string const& ops, std::string const& folder = "one")
+    {
+        auto const to = std::filesystem::path{"measured"} / folder;
+        std::filesystem::create_directories(path_ / to);
+        write((to / "sources.csv").c_str(), "source_id,provenance,title\n" + folder + ",measured,A GPU\n");
+        write((to / "ops.csv").c_str(), "source_id,accelerator,op,pass,dtype,m,n,k,groups,seq,heads,d_qk,d_v,comm_sms,sm_budget,"
+                                        "load_cv,bytes,tflops,gbps,status,rel_err\n" + ops);
+        load();
+    }
+    [[nodiscard]] std::string folder() const { return path_.string(); }
 
     Tables tables;
 
@@ -49,6 +63,7 @@ public:
                                                   "s,*,*,launch.gap,1e-06,s,0.2\n";
 
 private:
+    void load() { tables = load_tables(path_.string()); }
     void write(char const* file, std::string const& text) const
     {
         std::ofstream{path_ / file, std::ios::binary} << text;
