@@ -45,8 +45,8 @@ std::string obstacle(int device)
     int const major = attribute(cudaDevAttrComputeCapabilityMajor, device);
     int const minor = attribute(cudaDevAttrComputeCapabilityMinor, device);
     if (major == major_wanted && minor == minor_wanted) return "";
-    return fmt::format("device {} has compute capability {}.{} (the kernels are for {}.{}: H100, H200, H800, H20)", device,
-                       major, minor, major_wanted, minor_wanted);
+    return fmt::format("device {} has compute capability {}.{} (the kernels are for {}.{}: H100, H200, H800, H20)",
+                       device, major, minor, major_wanted, minor_wanted);
 }
 
 void not_while_recording(cuda::Runtime const& runtime, char const* what)
