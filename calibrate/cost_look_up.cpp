@@ -39,6 +39,15 @@ bool pass_serves(std::optional<Pass> row, Pass wanted)
     return *row == wanted || (wanted == Pass::dgrad && *row == Pass::forward);
 }
 
+/// Rows of just this pass, where there is one; else all that may stand in for it.
+std::vector<OpRow const*> prefer_pass(std::vector<OpRow const*> rows, Pass wanted)
+{
+    if (wanted == Pass::recompute) wanted = Pass::forward;
+    if (std::any_of(rows.begin(), rows.end(), [&](OpRow const* row) { return row->pass == wanted; }))
+        std::erase_if(rows, [&](OpRow const* row) { return row->pass != wanted; });
+    return rows;
+}
+
 /// Rows of the part itself take the place of a donor's of the same size.
 void prefer_own(std::vector<OpRow const*>& rows, std::string const& own)
 {
@@ -187,7 +196,7 @@ CostModel::Rate CostModel::matrix_rate(Op const& op, bool words) const
     }
     for (auto* rows : {&alone, &beside}) { // rows timed beside communication serve where nothing was timed alone
         if (rows->empty()) continue;
-        *rows = prefer_measured(*rows);
+        *rows = prefer_pass(prefer_measured(*rows), op.pass);
         prefer_own(*rows, gpu_.key);
         auto const r = read(product_curve(*rows), double(op.m));
         return finish({r.rate, r.spread, r.quality, r.row, false, beside_factor(*r.row)},
@@ -198,7 +207,7 @@ CostModel::Rate CostModel::matrix_rate(Op const& op, bool words) const
 
     // Nearest shapes by distance in log(n), log(k), log(groups): efficiency of big products varies slowly with shape.
     std::map<std::tuple<long, long, int>, std::vector<OpRow const*>> shapes;
-    for (auto const* row : prefer_measured(others)) shapes[{row->n, row->k, row->groups}].push_back(row);
+    for (auto const* row : prefer_pass(prefer_measured(others), op.pass)) shapes[{row->n, row->k, row->groups}].push_back(row);
     std::vector<std::pair<double, std::vector<OpRow const*> const*>> near;
     for (auto const& [shape, rows] : shapes) {
         auto const [n, k, groups] = shape;
@@ -226,15 +235,18 @@ CostModel::Rate CostModel::matrix_rate(Op const& op, bool words) const
 CostModel::Rate CostModel::memory_rate(Op const& op, bool words) const
 {
     auto const pass = op.pass == Pass::recompute ? Pass::forward : op.pass;
-    std::vector<OpRow const*> rows;
+    std::vector<OpRow const*> rows, any_recipe;
     bool whole_attention = false; // a backward that was measured from outside holds its own sums and conversions
     for (auto const* row : rows_) {
         if (row->kind != op.kind || row->pass != pass || row->comm_sms > 0) continue;
         if (op.kind == OpKind::attention)
             whole_attention = whole_attention || row->measured;
-        else if (row->precision == op.precision && row->bytes)
-            rows.push_back(row);
+        else if (row->bytes) {
+            if (row->precision == op.precision) rows.push_back(row);
+            if (row->precision == Precision::bf16) any_recipe.push_back(row);
+        }
     }
+    if (rows.empty()) rows = any_recipe; // kernels that the recipe does not change are timed once
     if (whole_attention) {
         Rate none;
         none.counted = true, none.quality = Quality::exact;

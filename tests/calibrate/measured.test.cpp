@@ -87,11 +87,35 @@ TEST_CASE("recomputation reads the forward's row, the other direction does not")
     CHECK(costs.cost(moving(OpKind::norm, 1e6, Pass::dgrad), {}).quality == Quality::class_rate);
 }
 
-TEST_CASE("a row that failed its check, is of another precision or of uneven experts prices nothing")
+TEST_CASE("a kernel timed once, in bf16, serves every recipe; one timed for the recipe goes before it")
+{
+    SyntheticTables t{""};
+    t.measure(norms);
+    auto op = norm(1e6);
+    op.precision = Precision::fp8_block;
+    CHECK(microseconds(model_of(t), op) == Approx(1));
+    t.measure(norms + "one,G-1,norm,forward,fp8_block,,,,,,,,,,,,1000000,,500,ok,\n");
+    CHECK(microseconds(model_of(t), op) == Approx(2));
+    CHECK(microseconds(model_of(t), norm(1e6)) == Approx(1));
+}
+
+TEST_CASE("a product is priced by rows of its own pass where there are any, else by a related one")
+{
+    SyntheticTables t{""};
+    std::string const forward = "one,G-1,gemm,forward,bf16,1024,512,256,,,,,,,,,,50,,ok,\n"
+                                "one,G-1,gemm,forward,bf16,4096,512,256,,,,,,,,,,90,,ok,\n";
+    t.measure(forward);
+    auto const dgrad = product({1024, 512, 256}, Precision::bf16, Pass::dgrad);
+    CHECK(model_of(t).alone(dgrad).rate == Approx(50e12));
+    t.measure(forward + "one,G-1,gemm,dgrad,bf16,1024,512,256,,,,,,,,,,40,,ok,\n");
+    CHECK(model_of(t).alone(dgrad).rate == Approx(40e12));
+    CHECK(model_of(t).alone(product({1024, 512, 256}, Precision::bf16)).rate == Approx(50e12));
+}
+
+TEST_CASE("a row that failed its check or is of uneven experts or of some SMs prices nothing")
 {
     SyntheticTables t{""};
     t.measure("one,G-1,norm,forward,bf16,,,,,,,,,,,,1000000,,1000,failed_check,0.5\n"
-              "one,G-1,norm,forward,fp8_block,,,,,,,,,,,,1000000,,1000,ok,\n"
               "one,G-1,expert_gemm,forward,bf16,1024,512,256,4,,,,,,,0.8,,50,,ok,\n"
               "one,G-1,gemm,forward,bf16,1024,512,256,,,,,,,50,,,50,,ok,\n");
     auto const costs = model_of(t);

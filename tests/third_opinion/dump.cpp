@@ -123,7 +123,7 @@ void adamw(Dump& dump)
     auto const step = dump.zeros(1, 1, Element::i32), scale = dump.empty(1, 1, Element::f32);
     dump.on().fill(scale, 1);
     for (int i = 1; i <= 3; ++i) {
-        auto const grad = dump.random("adamw", "g" + std::to_string(i), 1, 1000, Element::f32);
+        auto const grad = dump.random("adamw", std::string{"g"}.append(std::to_string(i)), 1, 1000, Element::f32);
         dump.on().increment(step);
         dump.on().adamw({}, step, scale, master, m, v, grad, weights);
     }
