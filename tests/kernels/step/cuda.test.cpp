@@ -59,14 +59,14 @@ TEST_CASE("so they do with grouped-query attention, micro-batches and overlap", 
     auto c = tiny_config(tiny_gqa_model());
     c.score = Gate::Score::softmax;
     c.micro_batches = 3, c.overlap = true;
-    compare(c, 20, 1e-2);
+    compare(c, 5, 1e-2);
 }
 
 TEST_CASE("so they do in fp8 with block scales", "[step]")
 {
     auto c = blocks_config();
     c.precision = Precision::fp8_block;
-    compare(c, 20, 2e-2);
+    compare(c, 5, 2e-2);
 }
 
 TEST_CASE("a captured step on the GPU gives the same bits as the step itself", "[step][sanitize]")

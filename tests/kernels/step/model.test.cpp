@@ -66,7 +66,7 @@ StepConfig small_for_slopes(Architecture model)
 
 } // namespace
 
-TEST_CASE("every gradient of a model with latent attention, experts and MTP is the slope of the loss", "[step]")
+TEST_CASE("every gradient of a model with latent attention, experts and MTP is the slope of the loss", "[step][long]")
 {
     auto c = small_for_slopes(tiny_model());
     std::string where;
@@ -75,7 +75,7 @@ TEST_CASE("every gradient of a model with latent attention, experts and MTP is t
     CHECK(worst < 1e-6);
 }
 
-TEST_CASE("so it is without q_rank, with two MTP modules, tied embeddings and rows that travel", "[step]")
+TEST_CASE("so it is without q_rank, with two MTP modules, tied embeddings and rows that travel", "[step][long]")
 {
     auto model = tiny_model();
     model.layers = {model.layers[1]};
@@ -90,7 +90,7 @@ TEST_CASE("so it is without q_rank, with two MTP modules, tied embeddings and ro
     CHECK(worst < 1e-6);
 }
 
-TEST_CASE("so it is with grouped-query attention and softmax scores", "[step]")
+TEST_CASE("so it is with grouped-query attention and softmax scores", "[step][long]")
 {
     auto c = small_for_slopes(tiny_gqa_model());
     c.score = Gate::Score::softmax, c.gate_scale = 1;
@@ -150,7 +150,7 @@ double fp8_distance(bool reference, int emulated_ep, StepResult& bf16_result, St
 
 } // namespace
 
-TEST_CASE("in double, where nothing is rounded, fp8 in blocks is the same step", "[step]")
+TEST_CASE("in double, where nothing is rounded, fp8 in blocks is the same step", "[step][long]")
 {
     for (int const emulated_ep : {1, 4}) {
         StepResult bf16, fp8;

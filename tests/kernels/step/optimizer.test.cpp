@@ -111,7 +111,7 @@ TEST_CASE("overlapping exchanges and reductions changes no bit", "[step]")
     }
 }
 
-TEST_CASE("fp8 rows arrive with their scales: four ranks that share experts stay near one", "[step]")
+TEST_CASE("fp8 rows arrive with their scales: four ranks that share experts stay near one", "[step][long]")
 {
     auto c = blocks_config();
     c.precision = Precision::fp8_block, c.micro_batch = 2, c.micro_batches = 2;

@@ -48,7 +48,7 @@ TEST_CASE("the first loss is that of guessing, ln 64", "[step]")
     CHECK(*r.mtp_loss == Approx(std::log(64)).epsilon(2e-2));
 }
 
-TEST_CASE("the loss falls below the unigram entropy towards the entropy rate", "[step]")
+TEST_CASE("the loss falls below the unigram entropy towards the entropy rate", "[step][long]")
 {
     auto c = tiny_config();
     c.seq_len = 32, c.micro_batch = 4;
@@ -62,7 +62,7 @@ TEST_CASE("the loss falls below the unigram entropy towards the entropy rate", "
     CHECK(mean_of_last(all, 10) > corpus.entropy_rate() - 0.05);
 }
 
-TEST_CASE("a fixed batch is learnt by heart", "[step]")
+TEST_CASE("a fixed batch is learnt by heart", "[step][long]")
 {
     for (auto const& model : {tiny_model(), tiny_gqa_model()}) {
         auto c = tiny_config(model);
@@ -75,7 +75,7 @@ TEST_CASE("a fixed batch is learnt by heart", "[step]")
     }
 }
 
-TEST_CASE("training in fp8 follows training in bf16: losses of ten steps within 2%", "[step]")
+TEST_CASE("training in fp8 follows training in bf16: losses of ten steps within 2%", "[step][long]")
 {
     auto c = blocks_config();
     c.model.mtp.clear();
