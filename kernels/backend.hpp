@@ -109,8 +109,9 @@ public:
     virtual void limit_sms(int) {}
     /// What limit_sms() allows, else all there are; 0 on a host.
     [[nodiscard]] virtual int sms() const { return 0; }
-    /// From now on each new shape of a matrix product tries the library's candidates once and keeps the fastest, instead of the
-    /// library's own first choice (never while capturing). Faster, but the last bits may then differ from run to run.
+    /// Off until called: products take the library's own first choice, which depends on their shape alone. On: each new shape
+    /// tries the library's candidates once and keeps the fastest (never while capturing). Faster, but the last bits may then differ
+    /// from run to run.
     virtual void tune_products(bool) {}
     /// Libraries that can run quantised grouped products nt here, by the name that calibration writes; empty on a host. The first is
     /// used until another is chosen.
@@ -122,8 +123,9 @@ public:
     virtual void gemm(Tensor const& c, Operand const& a, Operand const& b, Form, bool accumulate) = 0;
     /// One product per group. Plain: nt a[P,k] b[G n,k] c[P,n]; nn a[P,n] b[G n,k] c[P,k]; tn a[P,m] b[P,n] c[G m,n], where the
     /// group's rows are summed over. Quantised: nt as above (b block128, c bf16); tn stands for a[m,P] b[n,P] (both
-    /// vector128, already transposed), c[G m,n]. Padding rows of a (tn: of a and b) must be zero; they are computed with, so those
-    /// of c come out zero too. Quantised groups start at multiples of 128.
+    /// vector128, already transposed), c[G m,n]. Padding rows of a (tn: of a and b) must be zero. Those of c are then zero too
+    /// (accumulating: what they were), whatever was there; rows of c beyond the last group are not touched. Quantised groups start
+    /// at multiples of 128.
     virtual void grouped_gemm(Tensor const& c, Operand const& a, Operand const& b, Form, Groups const&, bool accumulate) = 0;
     /// q [T, heads qk_dim], k [T, kv_heads qk_dim], v [T, kv_heads v_dim] (may be column ranges) -> o [T, heads v_dim],
     /// log_sum f32 [heads batch, seq] (natural logarithm; row: sequence x heads + head).
@@ -164,6 +166,8 @@ public:
     virtual void quantise_blocks(Tensor const& w, Operand const& blocks, Operand const& transposed) = 0;
     /// vector128 [R, C] -> vector128 [C, R]: other numbers share a scale, so it quantises again.
     virtual void transpose_quantised(Operand const& from, Operand const& to) = 0;
+    // transpose: to = from^T, f32
+    virtual void transpose(Tensor const& from, Tensor const& to) = 0;
     // gate: logits f32 [T, E], bias f32 [1, E] (empty: none), forced i32 [T, k] (empty: choose) -> chosen i32 [T, k] (ascending
     // score rank is not promised; equal scores: the lower index first), weights f32 [T, k], counts i32 [1, E].
     virtual void gate(Gate const&, Tensor const& logits, Tensor const& bias, Tensor const& forced, Tensor const& chosen,

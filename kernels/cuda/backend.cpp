@@ -58,6 +58,17 @@ void not_while_recording(cuda::Runtime const& runtime, char const* what)
 std::size_t row_bytes(Tensor const& t) { return static_cast<std::size_t>(t.cols) * t.bytes_each; }
 std::size_t pitch_bytes(Tensor const& t) { return static_cast<std::size_t>(t.pitch) * t.bytes_each; }
 
+/// One piece of memory where it is one: the runtime's 2D copy takes rows of less than 2 GiB only.
+void copy_rows(void* to, std::size_t to_pitch, void const* from, std::size_t from_pitch, Tensor const& shape,
+               cudaMemcpyKind kind, cudaStream_t stream)
+{
+    auto const rows = static_cast<std::size_t>(shape.rows), width = row_bytes(shape);
+    bool const one_piece = rows == 1 || (to_pitch == width && from_pitch == width);
+    cuda::check(one_piece ? cudaMemcpyAsync(to, from, rows * width, kind, stream)
+                          : cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, width, rows, kind, stream),
+                one_piece ? "cudaMemcpyAsync" : "cudaMemcpy2DAsync");
+}
+
 cuda::Moment& moment(Event const& event)
 {
     if (!event) throw InternalError("an event that was never recorded");
@@ -118,8 +129,10 @@ void* CudaBackend::scratch(std::size_t bytes)
 
     // Memory goes back to, and comes from, the compute stream: another stream is done with the old and waits for the
     // new.
-    if (capture != nullptr) capture->outgrown_scratch.push_back(kept);
-    else if (beside) cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+    if (capture != nullptr)
+        capture->outgrown_scratch.push_back(kept);
+    else if (beside)
+        cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
     kept = Tensor{};
     kept = make(Element::e4m3, 1, static_cast<std::int64_t>(cuda::size_class(bytes)));
     if (beside) {
@@ -154,9 +167,7 @@ void CudaBackend::upload_bytes(Tensor const& to, std::span<std::byte const> from
     if (from.size() != static_cast<std::size_t>(to.rows) * row_bytes(to))
         throw InternalError(fmt::format("upload: {} bytes for a tensor [{}, {}]", from.size(), to.rows, to.cols));
     if (from.empty()) return;
-    cuda::check(cudaMemcpy2DAsync(to.data, pitch_bytes(to), from.data(), row_bytes(to), row_bytes(to),
-                                  static_cast<std::size_t>(to.rows), cudaMemcpyHostToDevice, stream()),
-                "cudaMemcpy2DAsync");
+    copy_rows(to.data, pitch_bytes(to), from.data(), row_bytes(to), to, cudaMemcpyHostToDevice, stream());
     cuda::check(cudaStreamSynchronize(stream()), "upload"); // the caller's memory may go now
 }
 
@@ -176,9 +187,7 @@ std::vector<std::byte> CudaBackend::download_bytes(Tensor const& from)
     not_while_recording(*state_, "download");
     std::vector<std::byte> out(static_cast<std::size_t>(from.rows) * row_bytes(from));
     if (out.empty()) return out;
-    cuda::check(cudaMemcpy2DAsync(out.data(), row_bytes(from), from.data, pitch_bytes(from), row_bytes(from),
-                                  static_cast<std::size_t>(from.rows), cudaMemcpyDeviceToHost, stream()),
-                "cudaMemcpy2DAsync");
+    copy_rows(out.data(), row_bytes(from), from.data, pitch_bytes(from), from, cudaMemcpyDeviceToHost, stream());
     cuda::check(cudaStreamSynchronize(stream()), "download");
     return out;
 }

@@ -134,6 +134,9 @@ std::vector<cublasLtMatmulAlgo_t> candidates(Call const& call, Shape const& shap
     constexpr int wanted = 8;
     lt::Preference const preference = lt::make_preference();
     lt::set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{shape.workspace});
+    // Parts of a sum are added in fp32, never in c's bf16.
+    lt::set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+            std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE}); // and those that split no sum
     lt::set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, shape.b.alignment);
     lt::set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, shape.a.alignment);
     lt::set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, shape.c.alignment);
@@ -143,6 +146,8 @@ std::vector<cublasLtMatmulAlgo_t> candidates(Call const& call, Shape const& shap
     auto const status =
         cublasLtMatmulAlgoGetHeuristic(call.gemm.library.get(), call.operation.get(), call.b.get(), call.a.get(),
                                        call.c.get(), call.c.get(), preference.get(), wanted, results, &found);
+    bool const scaled = call.product.a.scaling != Scaling::none; // what FP8 wants is documented in part, and differs by
+    if (scaled && status != CUBLAS_STATUS_SUCCESS) refuse(call.product, cublasLtGetStatusString(status)); // version
     if (status != CUBLAS_STATUS_NOT_SUPPORTED) lt::check(status, "cublasLtMatmulAlgoGetHeuristic");
     std::vector<cublasLtMatmulAlgo_t> out;
     for (int i = 0; i < found; ++i)
@@ -201,9 +206,11 @@ void clear(CudaBackend& backend, Tensor const& c)
 {
     if (c.size() == 0) return;
     auto const bytes = [&](std::int64_t elements) { return static_cast<std::size_t>(elements) * c.bytes_each; };
-    check(
-        cudaMemset2DAsync(c.data, bytes(c.pitch), 0, bytes(c.cols), static_cast<std::size_t>(c.rows), backend.stream()),
-        "cudaMemset2DAsync");
+    auto* const stream = backend.stream();
+    check(c.contiguous()
+              ? cudaMemsetAsync(c.data, 0, bytes(c.size()), stream)
+              : cudaMemset2DAsync(c.data, bytes(c.pitch), 0, bytes(c.cols), static_cast<std::size_t>(c.rows), stream),
+          "zeros");
 }
 
 } // namespace cuda

@@ -125,6 +125,7 @@ std::unique_ptr<Graph> record_graph(Runtime& runtime, std::function<void()> cons
     if (runtime.capturing != nullptr) throw InternalError("capture: a graph is being recorded already");
     for (auto* const stream : runtime.streams) check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
 
+    runtime.pool->make_room();
     auto capture = std::make_unique<Capture>(runtime);
     Recording recording{runtime, *capture};
     check(cudaEventRecord(capture->start.get(), runtime.streams[compute]), "cudaEventRecord");

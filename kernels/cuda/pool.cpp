@@ -38,8 +38,10 @@ std::shared_ptr<void> Pool::take(std::size_t bytes)
 
 void Pool::give_back(Block block) noexcept
 {
-    if (diverted_ != nullptr) diverted_->push_back(block);
-    else unused_.emplace(block.bytes, block.data);
+    if (diverted_ != nullptr)
+        diverted_->push_back(block);
+    else
+        unused_.emplace(block.bytes, block.data);
 }
 
 void* Pool::allocate(std::size_t bytes)
@@ -64,6 +66,13 @@ void* Pool::allocate(std::size_t bytes)
     check(status, "cudaMalloc");
     reserved_ += bytes;
     return data;
+}
+
+void Pool::make_room() noexcept
+{
+    std::size_t unused = 0, available = 0, total = 0;
+    for (auto const& [bytes, data] : unused_) unused += bytes;
+    if (cudaMemGetInfo(&available, &total) == cudaSuccess && available < unused) free_unused();
 }
 
 // Errors seen here are those of earlier work, which report themselves. While a graph is recorded nothing runs and

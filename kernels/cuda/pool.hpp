@@ -38,6 +38,10 @@ public:
     /// graph is recorded: it runs later and may touch what was freed after recording.
     void divert(std::vector<Block>* where) { diverted_ = where; }
 
+    /// Returns unused blocks to the device if they are more than what is free there. Before a recording, which needs
+    /// about as much again as its warm-up has left unused, and inside which the device cannot be waited for.
+    void make_room() noexcept;
+
     [[nodiscard]] std::size_t bytes_reserved() const { return reserved_; } // from the device, in use or not
 
 private:

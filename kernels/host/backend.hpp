@@ -55,6 +55,7 @@ public:
     void quantise(Tensor const& x, Operand const& row, Operand const& transposed) override;
     void quantise_blocks(Tensor const& w, Operand const& blocks, Operand const& transposed) override;
     void transpose_quantised(Operand const& from, Operand const& to) override;
+    void transpose(Tensor const& from, Tensor const& to) override;
     void gate(Gate const&, Tensor const& logits, Tensor const& bias, Tensor const& forced, Tensor const& chosen,
               Tensor const& weights, Tensor const& counts) override;
     void gate_backward(Gate const&, Tensor const& logits, Tensor const& chosen, Tensor const& d_weights,

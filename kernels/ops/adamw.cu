@@ -48,12 +48,13 @@ struct Update {
     AdamW how;
     float scale, inverse1, inverse2; // of the bias corrections 1 - beta^step
 
+    /// With fused operations spelt out, so that a parameter gets the same bits alone and among four.
     __device__ void operator()(float& w, float& m, float& v, float grad) const
     {
         float const g = grad * scale;
-        m = how.beta1 * m + (1 - how.beta1) * g;
-        v = how.beta2 * v + (1 - how.beta2) * g * g;
-        w -= how.lr * (m * inverse1 / (sqrtf(v * inverse2) + how.eps) + how.weight_decay * w);
+        m = fmaf(how.beta1, m, (1 - how.beta1) * g);
+        v = fmaf(how.beta2, v, (1 - how.beta2) * g * g);
+        w = fmaf(-how.lr, fmaf(how.weight_decay, w, m * inverse1 / (sqrtf(v * inverse2) + how.eps)), w);
     }
 };
 

@@ -18,7 +18,7 @@ struct Parcel {
 
 class RowExchange {
 public:
-    explicit RowExchange(Context const& context);
+    explicit RowExchange(Context const& context) : context_{context} {}
 
     /// On the compute stream: all memory that ship() needs. @p ids may be empty.
     [[nodiscard]] Parcel pack(Operand const& rows, Tensor const& ids, std::int64_t arriving) const;
@@ -29,7 +29,6 @@ public:
 
 private:
     Context const& context_;
-    Tensor identity_; // f32; a product with it transposes, exactly
 };
 
 } // namespace trainfare::kernels

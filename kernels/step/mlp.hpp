@@ -32,8 +32,6 @@ public:
                   Groups const* groups = nullptr) const;
 
 private:
-    [[nodiscard]] Tensor rows_for_product(std::int64_t rows, std::int64_t cols, Groups const* groups) const;
-
     Context const& context_;
     std::int64_t width_;
     Linear up_, down_;

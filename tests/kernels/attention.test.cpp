@@ -135,7 +135,7 @@ TEST_CASE("attention and its gradients agree on every back-end")
     }
 }
 
-TEST_CASE("attention reads columns of wider tensors and writes its gradients into such columns")
+TEST_CASE("attention reads columns of wider tensors and writes its gradients into such columns", "[sanitize][library]")
 {
     AttentionShape const s = shape_of(1, 128, 2, 2, 64, 64, true);
     Inputs const x = inputs(s);

@@ -16,6 +16,9 @@
 //         on_every_backend([&](Backend& on) { CHECK(distance(run(on), expected) < 1e-2); }); // prints which one failed
 //     }
 //
+// Tags: [sanitize] what tests/gpu also runs under compute-sanitizer, some of every .cu file; [library] if kernels of
+// NVIDIA's libraries run there too, whose shared memory racecheck does not understand.
+//
 // Backward: `gradient(f, x)` is the slope of a scalar function by central differences; with f = dot(forward(x), d_y) it
 // must be what the backward pass of `ref` returns, to 1e-6.
 #pragma once
@@ -56,7 +59,19 @@ inline std::unique_ptr<Backend> cuda_or_warning()
     return nullptr;
 }
 
-/// Calls test(Backend&) for every back-end but `ref`.
+/// Calls test(Backend&). What the GPU's libraries have no way to run is a warning that names it, not a failure: a
+/// calibration leaves such shapes out too.
+template <class Test>
+void on_gpu(Backend& cuda, Test const& test)
+{
+    try {
+        test(cuda);
+    } catch (Unsupported const& why) {
+        WARN("left out on " << cuda.name() << ": " << why.what());
+    }
+}
+
+/// Calls test(Backend&) for every back-end but `ref`; on_gpu() where it is a GPU.
 template <class Test>
 void on_every_backend(Test const& test)
 {
@@ -71,7 +86,7 @@ void on_every_backend(Test const& test)
 #endif
     if (auto const cuda = cuda_or_warning()) {
         INFO("back-end: " << gpu);
-        test(*cuda);
+        on_gpu(*cuda, test);
     }
 }
 

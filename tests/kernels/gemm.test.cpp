@@ -112,12 +112,12 @@ TEST_CASE(
                     Tensor const c = poisoned(on, out, m, n);
                     on.gemm(c, a, b, Form::nt, false);
                     CHECK(distance(on.download(c), exact) <
-                          (out == Element::f32 ? 1e-3 : 1e-2)); // e4m3 products are not summed in full fp32
+                          (out == Element::f32 ? 4e-3 : 1e-2)); // e4m3 products are not summed in full fp32
                     CHECK(distance(on.download(c), unquantised) < 4e-2);
                 }
                 Tensor const sum = tensor(on, Element::f32, m, n, exact);
                 on.gemm(sum, a, b, Form::nt, true);
-                CHECK(distance(on.download(sum), (Matrix{m, n, exact} + Matrix{m, n, exact}).values) < 1e-3);
+                CHECK(distance(on.download(sum), (Matrix{m, n, exact} + Matrix{m, n, exact}).values) < 4e-3);
             });
         }
 }

@@ -104,7 +104,8 @@ TEST_CASE("weight gradients sum over a group's rows; an empty group's are zero, 
     }
 }
 
-TEST_CASE("quantised groups give the products of the numbers they stand for, by every library there is")
+TEST_CASE("quantised groups give the products of the numbers they stand for, by every library there is",
+          "[sanitize][library]")
 {
     Groups const groups = groups_from_counts({37, 0, 130, 1}, 128);
     std::int64_t const n = 256, depth = 512, count = 4;
@@ -145,11 +146,11 @@ TEST_CASE("quantised weight gradients sum over a group's columns of transposed o
         Matrix const exact = expected_weights(meant(left, 128), meant(right, 256), groups);
         Tensor const c = poisoned(on, Element::f32, exact.rows, 256);
         on.grouped_gemm(c, left, right, Form::tn, groups, false);
-        CHECK(distance(on.download(c), exact.values) < 1e-3);
+        CHECK(distance(on.download(c), exact.values) < 4e-3); // e4m3 products are not summed in full fp32
         CHECK(distance(on.download(c), unquantised.values) < 4e-2);
         put(on, c, before.values);
         on.grouped_gemm(c, left, right, Form::tn, groups, true);
-        CHECK(distance(on.download(c), (exact + before).values) < 1e-3);
+        CHECK(distance(on.download(c), (exact + before).values) < 4e-3);
     });
 }
 

@@ -93,7 +93,7 @@ TEST_CASE("the scale multiplies the gradient")
     });
 }
 
-TEST_CASE("a part of the parameters that begins anywhere is updated as in the whole")
+TEST_CASE("a part of the parameters that begins anywhere is updated as in the whole", "[sanitize]")
 {
     AdamW const how{};
     on_every_backend([&](Backend& on) {

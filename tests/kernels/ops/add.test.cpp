@@ -8,7 +8,7 @@ using namespace trainfare;
 using namespace trainfare::kernels;
 using namespace trainfare::kernels::test;
 
-TEST_CASE("add adds bf16 and f32 tensors of any size to rounding")
+TEST_CASE("add adds bf16 and f32 tensors of any size to rounding", "[sanitize]")
 {
     for (auto const element : {Element::bf16, Element::f32})
         for (auto const& [rows, cols] : {std::pair{3, 70}, {1, 8}, {5, 7}, {1, 1}, {37, 1032}}) {
@@ -26,7 +26,7 @@ TEST_CASE("add adds bf16 and f32 tensors of any size to rounding")
         }
 }
 
-TEST_CASE("add writes rows that do not begin at 16 bytes, and none beside them")
+TEST_CASE("add writes rows that do not begin at 16 bytes, and none beside them", "[sanitize]")
 {
     auto const a = numbers(6 * 7, 1), b = numbers(3 * 7, 2);
     auto const run = [&](Backend& on) {

@@ -57,7 +57,7 @@ TEST_CASE("the gradient of cross-entropy is the slope of its loss")
     CHECK(distance(out.slopes, slope) < 1e-6);
 }
 
-TEST_CASE("cross-entropy is alike on every back-end, for rows of any width")
+TEST_CASE("cross-entropy is alike on every back-end, for rows of any width", "[sanitize]")
 {
     for (std::int64_t cols : {1, 2, 9, 1000, 1001, 8192, 40001})
         for (auto element : {Element::f32, Element::bf16}) {
@@ -74,7 +74,7 @@ TEST_CASE("cross-entropy is alike on every back-end, for rows of any width")
         }
 }
 
-TEST_CASE("a row wider than a block keeps is alike on every back-end")
+TEST_CASE("a row wider than a block keeps is alike on every back-end", "[sanitize]")
 {
     std::int64_t const cols = 129280; // of DeepSeek-V3
     auto const logits = numbers(2 * cols, 3);

@@ -30,7 +30,7 @@ TEST_CASE("gradients of equal ids add up in their row, other rows stay")
     });
 }
 
-TEST_CASE("an embedding's gradient is the same float sum on every back-end, token after token")
+TEST_CASE("an embedding's gradient is the same float sum on every back-end, token after token", "[sanitize]")
 {
     for (std::int64_t cols : {1, 7, 64, 2000})
         for (int vocabulary : {1, 3, 1000}) {
@@ -54,7 +54,7 @@ TEST_CASE("an embedding without tokens changes nothing")
     on_every_backend([](Backend& on) { CHECK(added(on, {}, {}, 2, {1, 2, 3, 4}) == Values{1, 2, 3, 4}); });
 }
 
-TEST_CASE("an id outside the table is an error on a host and left out on a GPU")
+TEST_CASE("an id outside the table is an error on a host and left out on a GPU", "[sanitize]")
 {
     auto const host = make_host_backend(false);
     CHECK_THROWS_AS(added(*host, {2}, {1, 1}, 2, {0, 0, 0, 0}), trainfare::InternalError);

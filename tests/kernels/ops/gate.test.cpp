@@ -88,7 +88,7 @@ std::vector<Gate> all_gates()
 
 } // namespace
 
-TEST_CASE("a token goes to exactly k experts in at most top_groups groups, and counts say how many came")
+TEST_CASE("a token goes to exactly k experts in at most top_groups groups, and counts say how many came", "[sanitize]")
 {
     for (auto const& gate : all_gates()) {
         CAPTURE(gate.experts, gate.top_k, gate.groups, gate.normalise);
@@ -199,7 +199,7 @@ TEST_CASE("the gate's gradient is the slope of its weights")
     }
 }
 
-TEST_CASE("the gradient of DeepSeek-V3's gate is alike on every back-end")
+TEST_CASE("the gradient of DeepSeek-V3's gate is alike on every back-end", "[sanitize]")
 {
     for (auto score : {Score::sigmoid, Score::softmax}) {
         auto const gate = make_gate(score, 256, 8, 8, 4);
@@ -238,7 +238,7 @@ TEST_CASE("scores that all underflow weigh nothing instead of making NaN")
     });
 }
 
-TEST_CASE("the bias moves against the load, by the sign of the difference alone")
+TEST_CASE("the bias moves against the load, by the sign of the difference alone", "[sanitize]")
 {
     on_every_backend([](Backend& on) {
         Tensor const bias = tensor(on, Element::f32, 1, 4, {1, 1, 1, 1});

@@ -87,7 +87,7 @@ TEST_CASE("each head's key is its own part, then the shared part rotated; its va
     CHECK(out.q[6] == in.q[6]);
 }
 
-TEST_CASE("latent_heads agrees with the double reference on every back-end")
+TEST_CASE("latent_heads agrees with the double reference on every back-end", "[sanitize]")
 {
     for (Inputs const& in : cases) {
         auto const expected = forward(*reference(), in);
@@ -120,7 +120,8 @@ TEST_CASE("the gradients of latent_heads are the slopes of its outputs")
     CHECK(distance(out.d_k_rope, slopes(&Inputs::k_rope)) < 1e-6);
 }
 
-TEST_CASE("latent_heads_backward agrees with the double reference on every back-end, with the same bits each time")
+TEST_CASE("latent_heads_backward agrees with the double reference on every back-end, with the same bits each time",
+          "[sanitize]")
 {
     for (Inputs const& in : cases) {
         auto const expected = backward(*reference(), in);

@@ -29,7 +29,7 @@ Values normal_values(Backend& on, Element element, std::int64_t rows, std::int64
 
 } // namespace
 
-TEST_CASE("fill writes every element of a tensor and none beside it")
+TEST_CASE("fill writes every element of a tensor and none beside it", "[sanitize]")
 {
     on_every_backend([](Backend& on) {
         for (auto element : {Element::f32, Element::bf16, Element::i32})
@@ -50,7 +50,7 @@ TEST_CASE("fill writes every element of a tensor and none beside it")
     });
 }
 
-TEST_CASE("copy keeps every element and converts between f32 and bf16")
+TEST_CASE("copy keeps every element and converts between f32 and bf16", "[sanitize]")
 {
     auto const x = numbers(5 * 1000, 1);
     on_every_backend([&](Backend& on) {
@@ -86,7 +86,7 @@ TEST_CASE("copy moves e4m3 unchanged")
     });
 }
 
-TEST_CASE("copy reads and writes column ranges and leaves what is beside them")
+TEST_CASE("copy reads and writes column ranges and leaves what is beside them", "[sanitize]")
 {
     on_every_backend([](Backend& on) {
         for (auto from : {Element::f32, Element::bf16})

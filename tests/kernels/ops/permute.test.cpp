@@ -78,7 +78,7 @@ Slopes combine_slopes(Backend& on, Layout const& l, Values const& d_y, Values co
 
 } // namespace
 
-TEST_CASE("gather_rows moves rows of every element and makes zeros where there is none")
+TEST_CASE("gather_rows moves rows of every element and makes zeros where there is none", "[sanitize]")
 {
     on_every_backend([](Backend& on) {
         for (std::int64_t cols : {1, 3, 8, 50, 64, 264, 1000}) {
@@ -108,7 +108,7 @@ TEST_CASE("a source is divided, so that k rows of a token share it")
     });
 }
 
-TEST_CASE("quantised rows move with their scales")
+TEST_CASE("quantised rows move with their scales", "[sanitize]")
 {
     on_every_backend([](Backend& on) {
         for (std::int64_t cols : {16, 100, 128, 300, 1024}) {
@@ -128,7 +128,7 @@ TEST_CASE("quantised rows move with their scales")
     });
 }
 
-TEST_CASE("combine_rows is the weighted sum of a token's rows")
+TEST_CASE("combine_rows is the weighted sum of a token's rows", "[sanitize]")
 {
     for (auto const& l : layouts())
         for (bool weighted : {true, false}) {
@@ -161,7 +161,7 @@ TEST_CASE("combine_rows undoes gather_rows, where each of k rows counts 1/k")
     });
 }
 
-TEST_CASE("the gradient of combine_rows is its slope, and rows of no token get zeros")
+TEST_CASE("the gradient of combine_rows is its slope, and rows of no token get zeros", "[sanitize]")
 {
     for (auto const& l : {Layout{3, 2, 9, 8}, Layout{2, 3, 7, 5}}) {
         auto const ref = reference();
@@ -216,7 +216,7 @@ TEST_CASE("no tokens, no rows, no columns")
     });
 }
 
-TEST_CASE("a row that does not exist is an error on a host and never read by a GPU")
+TEST_CASE("a row that does not exist is an error on a host and never read by a GPU", "[sanitize]")
 {
     auto const host = make_host_backend(false);
     Layout l{2, 2, 4, 8};

@@ -147,7 +147,8 @@ TEST_CASE("a scale is the largest size of its 128 numbers over 448, and 1 where 
     });
 }
 
-TEST_CASE("both directions of quantise have the same bits on every back-end as on cpu, ragged edges included")
+TEST_CASE("both directions of quantise have the same bits on every back-end as on cpu, ragged edges included",
+          "[sanitize]")
 {
     auto const cpu = make_host_backend(false);
     for (auto const& [rows, cols] : shapes) {
@@ -206,7 +207,7 @@ TEST_CASE("the smallest and largest bf16 numbers quantise to finite codes and sc
     });
 }
 
-TEST_CASE("quantise_blocks gives a block of 128 x 128 one scale, and the transposed copy the same codes")
+TEST_CASE("quantise_blocks gives a block of 128 x 128 one scale, and the transposed copy the same codes", "[sanitize]")
 {
     auto const cpu = make_host_backend(false);
     for (auto const& [rows, cols] : shapes) {
@@ -235,7 +236,7 @@ TEST_CASE("block scales come in rows of four, ones behind the last block")
     });
 }
 
-TEST_CASE("transpose_quantised has the same bits on every back-end and stands for the transposed numbers")
+TEST_CASE("transpose_quantised has the same bits on every back-end and stands for the transposed numbers", "[sanitize]")
 {
     auto const cpu = make_host_backend(false);
     for (auto const& [rows, cols] : shapes) {

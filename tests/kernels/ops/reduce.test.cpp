@@ -51,7 +51,7 @@ TEST_CASE("sums of any length, whole numbers exactly")
     }
 }
 
-TEST_CASE("sums agree with the reference and repeat bit by bit, also of a part that begins anywhere")
+TEST_CASE("sums agree with the reference and repeat bit by bit, also of a part that begins anywhere", "[sanitize]")
 {
     auto const x = numbers(30001, 2);
     auto const ref = reference();

@@ -67,7 +67,7 @@ TEST_CASE("rms_norm of (3, 4) with weight 1 is (0.84853, 1.13137)")
     CHECK(out.rstd[0] == Approx(0.28284).epsilon(1e-4));
 }
 
-TEST_CASE("rms_norm agrees with the double reference at every width, in column ranges too")
+TEST_CASE("rms_norm agrees with the double reference at every width, in column ranges too", "[sanitize]")
 {
     for (int const cols : widths) {
         int const rows = cols < 2000 ? 37 : 5;
@@ -82,7 +82,7 @@ TEST_CASE("rms_norm agrees with the double reference at every width, in column r
     }
 }
 
-TEST_CASE("add_rms_norm updates the residual, rounded, and norms what it stored")
+TEST_CASE("add_rms_norm updates the residual, rounded, and norms what it stored", "[sanitize]")
 {
     for (int const cols : widths) {
         int const rows = cols < 2000 ? 37 : 5;
@@ -113,7 +113,7 @@ TEST_CASE("the gradients of rms_norm are the slopes of its output")
     CHECK(distance(out.d_weight, by_w) < 1e-6);
 }
 
-TEST_CASE("rms_norm_backward agrees with the double reference at every width, and accumulates")
+TEST_CASE("rms_norm_backward agrees with the double reference at every width, and accumulates", "[sanitize]")
 {
     for (int const cols : widths) {
         int const rows = cols < 2000 ? 37 : 5;

@@ -46,7 +46,8 @@ TEST_CASE("rope pairs column i with i + dim/2 and turns it by position / base^(2
     CHECK(out[100 * 64 + 48] == Approx(std::cos(angle) + std::sin(angle)));
 }
 
-TEST_CASE("rope agrees with the double reference for wide and odd layouts, and leaves other columns alone")
+TEST_CASE("rope agrees with the double reference for wide and odd layouts, and leaves other columns alone",
+          "[sanitize]")
 {
     for (Rope const& rope : {heads_of(17, 5, 24, 8, 16), heads_of(50, 128, 64, 0, 64), heads_of(9, 3, 11, 3, 6),
                              heads_of(50, 1, 64, 0, 64), heads_of(4, 2, 256, 0, 256), heads_of(4, 2, 257, 1, 256)}) {

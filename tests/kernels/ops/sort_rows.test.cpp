@@ -61,7 +61,7 @@ TEST_CASE("rows of a bucket keep their order and each bucket starts at a multipl
     });
 }
 
-TEST_CASE("many rows, few and many buckets, in every back-end as the contract says")
+TEST_CASE("many rows, few and many buckets, in every back-end as the contract says", "[sanitize]")
 {
     struct Case {
         std::int64_t rows;
@@ -96,7 +96,7 @@ TEST_CASE("a host says when a key is no bucket or rows have no room")
     CHECK_THROWS_AS(sorted(*host, {0, 1}, 2, 128, 255), trainfare::InternalError);
 }
 
-TEST_CASE("a GPU leaves such rows out and writes nowhere else")
+TEST_CASE("a GPU leaves such rows out and writes nowhere else", "[sanitize]")
 {
     auto const cuda = cuda_or_warning();
     if (!cuda) return;

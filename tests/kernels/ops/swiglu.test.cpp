@@ -42,7 +42,7 @@ TEST_CASE("swiglu of gate 1 and up 2 is 1.46212")
     CHECK(out[0] == Approx(1.46212).epsilon(1e-5));
 }
 
-TEST_CASE("swiglu agrees with the double reference at every shape")
+TEST_CASE("swiglu agrees with the double reference at every shape", "[sanitize]")
 {
     for (auto const& [rows, cols] : shapes) {
         auto const x = numbers(rows * 2 * cols, 1, 2);
@@ -60,7 +60,7 @@ TEST_CASE("the gradients of swiglu are the slopes of its output")
     CHECK(distance(backward(*on, 3, 5, dy, x), slopes) < 1e-6);
 }
 
-TEST_CASE("swiglu_backward agrees with the double reference at every shape")
+TEST_CASE("swiglu_backward agrees with the double reference at every shape", "[sanitize]")
 {
     for (auto const& [rows, cols] : shapes) {
         auto const x = numbers(rows * 2 * cols, 1, 2), dy = numbers(rows * cols, 2);
@@ -70,7 +70,7 @@ TEST_CASE("swiglu_backward agrees with the double reference at every shape")
     }
 }
 
-TEST_CASE("swiglu_quantise stands for the same numbers as swiglu, to the precision of e4m3")
+TEST_CASE("swiglu_quantise stands for the same numbers as swiglu, to the precision of e4m3", "[sanitize]")
 {
     for (auto const& [rows, cols] : shapes) {
         auto const x = numbers(rows * 2 * cols, 1, 2);

@@ -38,18 +38,21 @@ void compare(StepConfig const& c, int steps, double bound)
     if (!cuda) return;
     auto const cpu = make_host_backend(false);
     auto const expected = train(*cpu, c, steps);
-    auto const got = train(*cuda, c, steps, &expected.routing); // equal choices: a near tie must not look like an error
-    for (std::size_t i = 0; i < got.steps.size(); ++i) {
-        CAPTURE(i);
-        CHECK(got.steps[i].loss == Approx(expected.steps[i].loss).epsilon(i < 10 ? bound : 5 * bound));
-        if (i < 10) CHECK(got.steps[i].gradient_norm == Approx(expected.steps[i].gradient_norm).epsilon(10 * bound));
-    }
-    CHECK(got.steps.back().loss < got.steps.front().loss);
+    test::on_gpu(*cuda, [&](Backend& on) {
+        auto const got = train(on, c, steps, &expected.routing); // equal choices: a near tie must not look like an error
+        for (std::size_t i = 0; i < got.steps.size(); ++i) {
+            CAPTURE(i);
+            CHECK(got.steps[i].loss == Approx(expected.steps[i].loss).epsilon(i < 10 ? bound : 5 * bound));
+            if (i < 10)
+                CHECK(got.steps[i].gradient_norm == Approx(expected.steps[i].gradient_norm).epsilon(10 * bound));
+        }
+        CHECK(got.steps.back().loss < got.steps.front().loss);
+    });
 }
 
 } // namespace
 
-TEST_CASE("twenty steps on the GPU follow twenty steps on the CPU", "[step][sanitize]")
+TEST_CASE("twenty steps on the GPU follow twenty steps on the CPU", "[step]")
 {
     compare(blocks_config(), 20, 1e-2);
 }
@@ -69,19 +72,21 @@ TEST_CASE("so they do in fp8 with block scales", "[step]")
     compare(c, 5, 2e-2);
 }
 
-TEST_CASE("a captured step on the GPU gives the same bits as the step itself", "[step][sanitize]")
+TEST_CASE("a captured step on the GPU gives the same bits as the step itself", "[step][sanitize][library]")
 {
     auto const cuda = test::cuda_or_warning();
     if (!cuda) return;
     for (auto const precision : {Precision::bf16, Precision::fp8_block}) {
         auto c = blocks_config();
         c.precision = precision, c.micro_batches = 2, c.overlap = true;
-        auto const routing = make_routing(c, 0.5, 1);
-        auto const world = make_solo_communicator(*cuda);
-        Trainer step{*cuda, *world, c}, graph{*cuda, *world, c};
-        CHECK(step.step(tokens_of(c, 0), &routing).loss == graph.step(tokens_of(c, 0), &routing).loss);
-        graph.capture(routing);
-        for (std::uint64_t i = 1; i < 4; ++i)
-            CHECK(step.step(tokens_of(c, i), &routing).loss == graph.replay(tokens_of(c, i)).loss);
+        test::on_gpu(*cuda, [&](Backend& on) {
+            auto const routing = make_routing(c, 0.5, 1);
+            auto const world = make_solo_communicator(on);
+            Trainer step{on, *world, c}, graph{on, *world, c};
+            CHECK(step.step(tokens_of(c, 0), &routing).loss == graph.step(tokens_of(c, 0), &routing).loss);
+            graph.capture(routing);
+            for (std::uint64_t i = 1; i < 4; ++i)
+                CHECK(step.step(tokens_of(c, i), &routing).loss == graph.replay(tokens_of(c, i)).loss);
+        });
     }
 }
