@@ -10,10 +10,6 @@
 
 #include <fmt/format.h>
 
-#include "calibrate/cost.hpp"
-#include "calibrate/run/tensors.hpp"
-#include "kernels/step/trainer.hpp"
-
 namespace trainfare::measure {
 
 namespace {
@@ -31,46 +27,104 @@ Timing of(std::vector<double> samples)
     return t;
 }
 
-/// What one operation costs by the rows: the very shape, else (products) the cost model over these rows, else the
-/// nearest size.
+bool counts(Row const& row)
+{
+    auto const& p = row.point;
+    return row.status == "ok" && row.timing.median > 0 && p.load_cv <= 0 && p.sm_budget == 0 && p.comm_sms == 0 &&
+           p.repeat == 0 && p.variant.empty();
+}
+
+/// What calls cost by the rows: the very call, else the nearest of its kind by its work; tiny ones a
+/// launch.
 class Prices {
 public:
-    Prices(std::vector<Row> const& rows, CostModel const& model) : model_{model}
+    explicit Prices(std::vector<Row> const& rows)
     {
         for (auto const& row : rows) {
-            if (row.status != "ok" || row.timing.median <= 0 || row.point.load_cv > 0 || row.point.sm_budget > 0 ||
-                row.point.repeat > 0)
-                continue;
-            exact_.emplace(row.point.what(), row.seconds());
-            by_method_[row.point.method].push_back(&row);
+            if (!counts(row)) continue;
+            if (row.point.method == "graph_gap") launch_s_ = row.seconds();
+            if (row.point.group == Group::ceilings && row.point.op.bytes.value() <= 0 && row.point.method != "gemm")
+                continue; // a hundred launches
+            auto calls = calls_of(row.point);
+            if (calls.size() == 1)
+                single_[calls.front().kind].push_back({calls.front(), row.timing.median});
+            else if (!calls.empty())
+                several_.emplace_back(std::move(calls), row.timing.median);
         }
     }
 
-    struct Price {
-        double seconds = 0;
-        bool nearest = false, missing = false;
-    };
-    [[nodiscard]] Price of(Point const& p) const
+    /// Seconds of all @p calls; adds to the lines of their operations and names what nothing is known of.
+    double add(std::vector<Call> const& calls, std::map<std::string, ClosureLine>& lines,
+               std::vector<std::string>& missing) const
     {
-        if (auto const found = exact_.find(p.what()); found != exact_.end()) return {found->second, false, false};
-        if (p.op.flops.value() > 0) {
-            auto const cost = model_.cost(p.op, {});
-            return {cost.time.value(), true, cost.quality == Quality::class_rate};
+        std::map<Call, int> left;
+        for (auto const& call : calls) ++left[call];
+        double all = 0;
+        for (auto const& [together, seconds] : several_) { // one kernel's time for several calls, shared by their work
+            std::map<Call, int> needed;
+            double work = 0;
+            for (auto const& call : together) ++needed[call], work += call.work;
+            int times = static_cast<int>(calls.size());
+            for (auto const& [call, n] : needed) {
+                auto const found = left.find(call);
+                times = found == left.end() ? 0 : std::min(times, found->second / n);
+            }
+            if (times <= 0) continue;
+            all += times * seconds;
+            for (auto const& call : together) {
+                left[call] -= times;
+                auto& line = line_of(lines, call, times);
+                line.predicted_s += times * seconds * call.work / work;
+            }
         }
-        auto const rows = by_method_.find(p.method);
-        if (rows == by_method_.end()) return {0, false, true};
-        auto const distance = [&](Row const* row) {
-            return std::abs(std::log(row->point.op.bytes.value() / p.op.bytes.value()));
-        };
-        auto const* best = *std::min_element(rows->second.begin(), rows->second.end(),
-                                             [&](Row const* a, Row const* b) { return distance(a) < distance(b); });
-        return {p.op.bytes.value() / (best->gbps() * 1e9), true, false};
+        for (auto const& [call, times] : left) {
+            if (times <= 0) continue;
+            auto& line = line_of(lines, call, times);
+            auto const* row = nearest(call);
+            double seconds = 0;
+            if (row != nullptr && alike(row->call, call)) {
+                seconds = row->seconds * call.work / row->call.work;
+            } else if (row != nullptr && call.work >= tiny_work) {
+                line.other_sizes += times;
+                seconds = std::max(launch_s_, row->seconds * call.work / row->call.work);
+            } else if (call.work < tiny_work && launch_s_ > 0) {
+                line.launches += times;
+                seconds = launch_s_;
+            } else {
+                line.missing += times;
+                missing.push_back(call.text());
+            }
+            line.predicted_s += times * seconds;
+            all += times * seconds;
+        }
+        return all;
     }
 
 private:
-    CostModel const& model_;
-    std::map<std::string, double> exact_;
-    std::map<std::string, std::vector<Row const*>> by_method_;
+    struct Known {
+        Call call;
+        double seconds = 0;
+    };
+
+    static ClosureLine& line_of(std::map<std::string, ClosureLine>& lines, Call const& call, int times)
+    {
+        auto& line = lines[call.operation()];
+        line.what = call.operation();
+        line.calls += times;
+        return line;
+    }
+    [[nodiscard]] Known const* nearest(Call const& call) const
+    {
+        auto const rows = single_.find(call.kind);
+        if (rows == single_.end()) return nullptr;
+        return &*std::min_element(rows->second.begin(), rows->second.end(), [&](Known const& a, Known const& b) {
+            return distance(a.call, call) < distance(b.call, call);
+        });
+    }
+
+    std::map<std::string, std::vector<Known>> single_;
+    std::vector<std::pair<std::vector<Call>, double>> several_;
+    double launch_s_ = 0;
 };
 
 double measured(std::vector<Row> const& rows, char const* method, Precision precision)
@@ -91,18 +145,14 @@ std::vector<Row> measure_step(kernels::Backend& on, Request const& r, Point cons
     if (auto const reasons = kernels::check(config, 1); !reasons.empty()) throw kernels::Unsupported(reasons.front());
     auto const world = kernels::make_solo_communicator(on);
     kernels::Trainer trainer{on, *world, config};
-    std::vector<std::int32_t> tokens;
-    std::int64_t const count = static_cast<std::int64_t>(config.micro_batch) * (config.seq_len + 1);
-    for (std::int64_t i = 0; i < count; ++i)
-        tokens.push_back(static_cast<std::int32_t>(pick(11, i, config.model.vocab)));
-    auto const routing = kernels::make_routing(config, 0, 1);
-    auto const first = trainer.step(tokens, &routing);
+    auto const in = step_input(config);
+    auto const first = trainer.step(in.tokens, &in.routing);
     if (!std::isfinite(first.loss)) throw InternalError("the step's loss is not finite");
-    trainer.capture(routing);
-    static_cast<void>(trainer.replay(tokens));
+    trainer.capture(in.routing);
+    static_cast<void>(trainer.replay(in.tokens));
     std::array<std::vector<double>, 3> samples;
     for (int i = 0; i < repeats; ++i) {
-        static_cast<void>(trainer.replay(tokens));
+        static_cast<void>(trainer.replay(in.tokens));
         auto const t = trainer.last_times();
         samples[0].push_back(t.passes), samples[1].push_back(t.update), samples[2].push_back(t.passes + t.update);
     }
@@ -129,8 +179,7 @@ Accelerator host_accelerator()
 
 bool ClosureReport::closes() const { return missing.empty() && std::abs(error()) <= tolerance; }
 
-ClosureReport closure(std::vector<Row> const& rows, Request const& r, Precision precision, Tables tables,
-                      std::string const& folder)
+ClosureReport closure(std::vector<Row> const& rows, Request const& r, Precision precision, std::string const& folder)
 {
     ClosureReport report;
     report.precision = precision;
@@ -138,33 +187,17 @@ ClosureReport closure(std::vector<Row> const& rows, Request const& r, Precision 
     report.measured_passes_s = measured(rows, "step_passes", precision);
     report.measured_update_s = measured(rows, "step_update", precision);
     if (report.measured_s <= 0)
-        throw InputError(
-            {folder}, fmt::format("holds no real step in {} to compare with; run with --groups closure, or --precision",
-                                  name(precision)));
-    auto const known = tables.accelerators.find(rows.front().accelerator);
-    auto gpu = known != tables.accelerators.end() ? known->second : host_accelerator();
-    gpu.variant_of.reset(); // nobody else's rows
-    tables.ops.clear(), tables.collectives.clear();
-    add_measured(tables, folder);
-    WhatIf no_gaps; // measured times contain the gap to the next kernel of a graph
-    no_gaps.by_class[static_cast<std::size_t>(OpClass::launch)] = 0;
-    CostModel const model{tables, gpu, false, no_gaps};
-    Prices const prices{rows, model};
-
-    std::map<OpClass, ClosureLine> classes;
-    report.passes.what = "forward and backward", report.update.what = "optimizer";
-    for (auto const& part : step_parts(r, precision)) {
-        auto const price = prices.of(part.point);
-        auto const kind = class_of(part.point.op);
-        for (auto* line : {&classes[kind], part.update ? &report.update : &report.passes}) {
-            line->predicted_s += part.times * price.seconds;
-            ++line->parts, line->nearest += price.nearest, line->missing += price.missing;
-        }
-        if (price.missing) report.missing.push_back(part.point.what());
-    }
-    for (auto& [kind, line] : classes) line.what = name(kind), report.classes.push_back(line);
-    std::sort(report.classes.begin(), report.classes.end(),
-              [](auto const& a, auto const& b) { return a.predicted_s > b.predicted_s; });
+        throw InputError({folder}, fmt::format("holds no real step in {} (there is nothing to compare with); run with "
+                                               "--groups closure, or with another --precision",
+                                               name(precision)));
+    auto const step = step_calls(r, precision);
+    Prices const prices{rows};
+    std::map<std::string, ClosureLine> lines;
+    report.predicted_passes_s = prices.add(step.passes, lines, report.missing);
+    report.predicted_update_s = prices.add(step.update, lines, report.missing);
+    for (auto const& [operation, line] : lines) report.operations.push_back(line);
+    std::stable_sort(report.operations.begin(), report.operations.end(),
+                     [](auto const& a, auto const& b) { return a.predicted_s > b.predicted_s; });
     std::sort(report.missing.begin(), report.missing.end());
     report.missing.erase(std::unique(report.missing.begin(), report.missing.end()), report.missing.end());
     return report;

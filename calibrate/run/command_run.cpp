@@ -111,7 +111,8 @@ Machine gpu_machine(Options const& o, Tables const& tables)
     std::string why;
     if (!kernels::cuda_available(&why))
         throw InputError(fmt::format(
-            "there is no GPU to measure ({}); `plan` works without, and --backend cpu tries a small model", why));
+            "there is no GPU to measure ({}); try `plan`, which needs none, or --backend cpu with a small --model",
+            why));
     Machine m;
     m.facts = read_device(o.device);
     m.gpu = tables.accelerator(accelerator_for(m.facts, o.accelerator, tables));
@@ -140,6 +141,7 @@ int command_run(Options const& o)
     auto request = request_of(o);
     auto machine = o.host ? host_machine() : gpu_machine(o, tables);
     request.sms = machine.facts.sms;
+    choose_precision(request, o, machine.gpu);
     auto const points = make_points(request);
 
     RunStart const start{machine.gpu.key, plan_hash(points), machine.title, utc_now("%Y-%m-%d"),

@@ -27,9 +27,10 @@ std::string tables_folder(Options const& o) { return o.tables.empty() ? default_
 
 std::vector<Row> rows_of(std::string const& folder)
 {
-    if (!std::filesystem::is_directory(folder)) throw InputError({folder}, "no such folder; name what `run` wrote");
+    if (!std::filesystem::is_directory(folder))
+        throw InputError({folder}, "no such folder (rows are read from it); name what `run` wrote");
     if (!std::filesystem::exists(folder + "/runs.csv"))
-        throw InputError({folder}, "holds no runs.csv; name a folder that `run` wrote");
+        throw InputError({folder}, "holds no runs.csv (every run leaves one); name a folder that `run` wrote");
     return read_rows(folder);
 }
 
@@ -37,12 +38,13 @@ std::vector<Row> rows_of(std::string const& folder)
 void check_layout(std::string const& folder, Request const& r)
 {
     auto const runs = read_csv(folder + "/runs.csv", {"model", "ep", "tp", "seq", "micro_batch"});
-    if (runs.rows() == 0) throw InputError({folder + "/runs.csv"}, "lists no run; run first");
+    if (runs.rows() == 0) throw InputError({folder + "/runs.csv"}, "lists no run (so there are no rows); run first");
     auto const same = [&](char const* column, std::string const& now, char const* option) {
         auto const then = runs.need_text(runs.rows() - 1, column);
         if (then != now)
-            throw InputError(runs.place(runs.rows() - 1), fmt::format("was measured with {} {} and not {}; give {}",
-                                                                      column, printable(then), printable(now), option));
+            throw InputError(runs.place(runs.rows() - 1),
+                             fmt::format("was measured with {} {} and not {} (another step); give {}", column,
+                                         printable(then), printable(now), option));
     };
     same("model", r.model.name, "the same --model");
     same("ep", std::to_string(r.ep), "the same --ep");
@@ -74,8 +76,9 @@ void write_result(std::string const& text)
         } else if (errno == EPIPE) {
             return;
         } else if (errno != EINTR) {
-            throw InputError(SourcePlace{"standard output"},
-                             fmt::format("cannot be written ({})", std::strerror(errno)));
+            throw InputError(
+                SourcePlace{"standard output"},
+                fmt::format("cannot be written: {} (the result is lost); free some space", std::strerror(errno)));
         }
     }
 }
@@ -87,6 +90,7 @@ int command_plan(Options const& o)
     auto const gpu =
         o.host ? host_accelerator() : tables.accelerator(o.accelerator.empty() ? "H100-SXM" : o.accelerator);
     request.sms = o.host ? 32 : gpu.sms.value_or(132);
+    choose_precision(request, o, gpu);
     auto const points = make_points(request);
     std::ostringstream out;
     fmt::memory_buffer list;
@@ -109,7 +113,6 @@ int command_collectives(Options const& o)
 
 int command_check(Options const& o)
 {
-    auto const tables = load_tables(tables_folder(o));
     auto const request = request_of(o);
     auto const rows = rows_of(o.folder);
     check_layout(o.folder, request);
@@ -120,20 +123,27 @@ int command_check(Options const& o)
             out << fmt::format("The real step in {}: not measured ({})\n\n", name(precision), *why);
             continue;
         }
-        auto const report = closure(rows, request, precision, tables, o.folder);
+        auto const report = closure(rows, request, precision, o.folder);
         show(out, report);
         out << '\n';
         any = true, closes = closes && report.closes();
     }
     if (!any)
         throw InputError({o.folder},
-                         "holds no real step to compare with; run with --groups closure or without --groups");
+                         "holds no real step (there is nothing to compare with); run with --groups closure, or without "
+                         "--groups");
     write_result(out.str());
     return closes ? exit_answered : exit_no;
 }
 
 int command_fit(Options const& o)
 {
+    if (!o.folder.empty()) {
+        auto const rows = rows_of(o.folder);
+        if (!rows.empty() && rows.front().accelerator == host_accelerator().key)
+            throw InputError({o.folder}, "was measured with --backend cpu (no projection uses such rows, so there is "
+                                         "nothing to fit); name a folder measured on a GPU");
+    }
     auto const tables =
         load_tables(tables_folder(o), o.folder.empty() ? std::vector<std::string>{} : std::vector{o.folder});
     auto const report = fit(tables, o.accelerator);
@@ -141,7 +151,8 @@ int command_fit(Options const& o)
         std::ofstream file{o.out, std::ios::binary};
         file << to_csv(report);
         if (!file.flush())
-            throw InputError({o.out}, fmt::format("cannot be written ({}); try another place", std::strerror(errno)));
+            throw InputError({o.out}, fmt::format("cannot be written: {} (the errors would be lost); try another place",
+                                                  std::strerror(errno)));
     }
     std::ostringstream out;
     print(out, report);

@@ -21,6 +21,9 @@ int command_import(Options const&);
 /// What the options ask for. @throws InputError where the model cannot be read or laid out so.
 Request request_of(Options const&);
 
+/// A quick run takes one precision unless told: fp8 where the part has it, else bf16.
+void choose_precision(Request&, Options const&, Accelerator const&);
+
 /// Called from a signal handler: the point at hand is finished and written, then the program ends.
 void interrupt();
 

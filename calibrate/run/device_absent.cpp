@@ -5,7 +5,11 @@
 
 namespace trainfare::measure {
 
-DeviceFacts read_device(int) { throw InputError("there is no GPU to measure: this program was built without CUDA"); }
+DeviceFacts read_device(int)
+{
+    throw InputError(
+        "there is no GPU to measure (this program was built without CUDA); try --backend cpu with a small --model");
+}
 Versions read_versions() { return {}; }
 std::string bus_address(int) { return {}; }
 double free_memory() { return 0; }

@@ -2,6 +2,7 @@
 #include "calibrate/run/journal.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -20,7 +21,8 @@ namespace {
 
 [[noreturn]] void fail(std::string const& path)
 {
-    throw InputError({path}, fmt::format("cannot be written ({}); choose another --out", std::strerror(errno)));
+    throw InputError(
+        {path}, fmt::format("cannot be written: {} (rows would be lost); choose another --out", std::strerror(errno)));
 }
 
 std::string header_of(std::vector<std::string> const& columns)
@@ -63,9 +65,10 @@ long check_runs(std::string const& path, RunStart const& start)
                             "groups; its rows would be mixed); give the options of that run, or another --out",
                             printable(plan), start.plan_hash));
         if (accelerator != start.accelerator)
-            throw InputError(runs.place(i),
-                             fmt::format("the folder holds rows of {} and this is {}; choose another --out",
-                                         printable(accelerator), start.accelerator));
+            throw InputError(
+                runs.place(i),
+                fmt::format("the folder holds rows of {} and this is {} (they must not be mixed); choose another --out",
+                            printable(accelerator), start.accelerator));
     }
     return static_cast<long>(runs.rows());
 }
@@ -78,6 +81,31 @@ bool names_source(std::string const& path, std::string const& id)
     for (std::size_t i = 0; i < sources.rows(); ++i)
         if (sources.text(i, "source_id") == id) return true;
     return false;
+}
+
+/// A start that was killed may have left the header of ops.csv, or a part of it, and no runs.csv.
+bool ours(std::string const& folder)
+{
+    if (fs::exists(folder + "/runs.csv") || !fs::exists(folder + "/ops.csv")) return true;
+    auto const header = header_of(row_columns());
+    std::ifstream file{folder + "/ops.csv", std::ios::binary};
+    std::string start(header.size(), '\0');
+    file.read(start.data(), static_cast<std::streamsize>(start.size()));
+    start.resize(static_cast<std::size_t>(file.gcount()));
+    return header.starts_with(start);
+}
+
+/// Held until the program ends, however it ends. Where the file system knows no locks, there is none.
+std::shared_ptr<void> lock(std::string const& folder)
+{
+    int const handle = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    std::shared_ptr<void> held{nullptr, [handle](void*) {
+                                   if (handle >= 0) ::close(handle);
+                               }};
+    if (handle >= 0 && ::flock(handle, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        throw InputError({folder}, "another run is writing here (each would measure beside the other); wait for it, or "
+                                   "choose another --out");
+    return held;
 }
 
 } // namespace
@@ -111,14 +139,16 @@ Journal::Journal(std::string folder, RunStart const& start)
         errno = error ? error.value() : ENOTDIR;
         fail(folder_);
     }
+    if (!ours(folder_))
+        throw InputError({folder_ + "/ops.csv"},
+                         "is no table of this program (its columns differ and there is no runs.csv beside it, so "
+                         "nothing here was touched); choose another --out");
+    lock_ = lock(folder_);
     for (char const* file : {"ops.csv", "conditions.csv", "runs.csv", "sources.csv"}) {
         auto const path = folder_ + "/" + file;
         cut_torn_line(path);
         if (fs::exists(path) && fs::file_size(path) == 0) fs::remove(path); // killed before its header was whole
     }
-    if (fs::exists(folder_ + "/ops.csv") && !fs::exists(folder_ + "/runs.csv"))
-        throw InputError({folder_ + "/ops.csv"},
-                         "is no table of this program (there is no runs.csv beside it); choose another --out");
     run_id_ = fmt::format("r{}", check_runs(folder_ + "/runs.csv", start) + 1);
     source_id_ = fmt::format("trainfare-{}-{}-{}", lower(accelerator_), start.plan_hash.substr(0, 8), run_id_);
     for (char const* file : {"ops.csv", "conditions.csv"}) {

@@ -4,6 +4,7 @@
 // interrupted, killed or lost its node goes on where it stopped.
 #pragma once
 
+#include <memory>
 #include <set>
 #include <string>
 #include <utility>
@@ -24,7 +25,8 @@ struct RunStart {
 class Journal {
 public:
     /// Opens or makes the folder, cuts a torn last line, and adds this run to runs.csv and sources.csv. @throws
-    /// InputError where the folder holds another plan or another accelerator, or cannot be written.
+    /// InputError where the folder holds another plan or another accelerator, or cannot be written,
+    /// or another run is writing there.
     Journal(std::string folder, RunStart const&);
 
     [[nodiscard]] bool done(Point const& p) const { return done_.contains(p.key()); }
@@ -37,6 +39,7 @@ private:
 
     std::string folder_, accelerator_, run_id_, source_id_;
     std::set<std::string> done_;
+    std::shared_ptr<void> lock_;
 };
 
 /// Bytes of an unfinished last line, removed from the file.

@@ -55,7 +55,8 @@ struct Parser {
             ->check(CLI::IsMember({"ceilings", "gemm", "dense", "experts", "attention", "memory", "sms", "contention",
                                    "sustained", "closure", "drift"}))
             ->type_name("NAME,...");
-        app->add_flag("--quick", out.quick, "the model's own shapes only, about a minute");
+        app->add_flag("--quick", out.quick,
+                      "the model's own shapes in one precision (fp8_block; bf16 where there is none): about a minute");
         app->add_option("--accelerator", out.accelerator,
                         "row of hardware.csv; checked against what the device reports")
             ->type_name("KEY");
@@ -124,8 +125,8 @@ struct Parser {
     {
         app->add_option("file", out.folder, "what the program printed")->required()->type_name("FILE");
         app->add_option("--accelerator", out.accelerator, "row of hardware.csv it ran on, e.g. H100-SXM")->required();
-        app->add_option("--ranks", out.ranks, "GPUs, where the file does not say")->check(CLI::Range(1, 1 << 20));
-        app->add_option("--nodes", out.nodes, "nodes, where the file does not say")->check(CLI::Range(1, 1 << 20));
+        app->add_option("--ranks", out.ranks, "GPUs it ran on")->required()->check(CLI::Range(1, 1 << 20));
+        app->add_option("--nodes", out.nodes, "nodes it ran on")->required()->check(CLI::Range(1, 1 << 20));
         app->add_option("--source", out.source, "id of the row of sources.csv that describes the run")->required();
     }
 };
@@ -157,7 +158,8 @@ std::variant<Options, int> parse_options(int argc, char** argv)
     parser.request(run);
     run->add_option("--out", out.out, "folder to write or go on with")->capture_default_str()->type_name("DIR");
     run->add_option("--device", out.device, "CUDA device")->check(CLI::Range(0, 63))->capture_default_str();
-    run->add_option("--seconds", out.seconds, "stop after that long; run again to go on")->check(CLI::PositiveNumber);
+    run->add_option("--seconds", out.seconds, "stop after that long, the most useful points first; run again to go on")
+        ->check(CLI::Range(1.0, 1e6));
     run->add_flag("-q,--quiet", out.quiet, "no progress on standard error");
     auto* collectives = app.add_subcommand("collectives", "time collectives between GPUs");
     parser.collectives(collectives);

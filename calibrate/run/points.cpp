@@ -3,9 +3,8 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
-#include <numeric>
 #include <random>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -28,16 +27,6 @@ void shuffle(std::vector<Point>& points, std::uint64_t seed)
 }
 
 void append(std::vector<Point>& to, std::vector<Point> const& from) { to.insert(to.end(), from.begin(), from.end()); }
-
-/// The first of several with one key.
-std::vector<Point> unique(std::vector<Point> const& points)
-{
-    std::vector<Point> out;
-    std::set<std::string> seen;
-    for (auto const& p : points)
-        if (seen.insert(p.key()).second) out.push_back(p);
-    return out;
-}
 
 std::vector<Point> at_tokens(Request const& r, std::vector<std::int64_t> const& tokens, Group group)
 {
@@ -91,13 +80,15 @@ std::string Point::what() const
     if (load_cv > 0) text += fmt::format(" cv {:g}", load_cv);
     if (sm_budget > 0) text += fmt::format(" on {} SMs", sm_budget);
     if (comm_sms > 0) text += fmt::format(" beside {} SMs", comm_sms);
+    if (!variant.empty()) text += " by " + variant;
     if (repeat > 0) text += " again";
     return text;
 }
 
 bool Point::plain() const
 {
-    return group != Group::ceilings && group < Group::sms && load_cv == 0 && sm_budget == 0 && comm_sms == 0;
+    return group != Group::ceilings && group < Group::sms && load_cv == 0 && sm_budget == 0 && comm_sms == 0 &&
+           variant.empty();
 }
 
 bool Request::wants(Group g) const { return groups.empty() || groups.contains(g); }
@@ -126,59 +117,96 @@ int Request::experts_per_gpu() const
 
 void check(Request const& r)
 {
-    if (r.seq < 1 || r.seq > 1 << 20) throw InputError("--seq is not between 1 and 1048576; try 4096");
+    if (r.seq < 1 || r.seq > 1 << 20)
+        throw InputError("--seq is not between 1 and 1048576 tokens (no GPU holds more); try 4096");
     if (r.micro_batch < 1 || static_cast<std::int64_t>(r.micro_batch) * r.seq > 1 << 20)
         throw InputError("--micro-batch times --seq is not between 1 and 1048576 tokens (no GPU holds more); try 1");
     for (auto const precision : r.precisions) {
         auto plan = r.plan(precision, static_cast<std::int64_t>(r.seq) * r.micro_batch);
         auto const broken = check_plan(plan, r.model, plan.gpus());
-        if (!broken.empty()) throw InputError(fmt::format("the model cannot be laid out so: {}", broken.front()));
+        if (!broken.empty())
+            throw InputError(
+                fmt::format("the model cannot be laid out so: {} (--ep, --tp, --seq, --micro-batch)", broken.front()));
     }
     for (auto const& layer : r.model.layers)
         if (layer.is_moe() && layer.ffn.experts->count % r.ep != 0)
-            throw InputError(fmt::format("--ep {} does not divide the {} experts of a layer; try a power of two", r.ep,
-                                         layer.ffn.experts->count));
+            throw InputError(fmt::format("--ep {} does not divide the {} experts of a layer (each rank holds the same "
+                                         "number); try a power of two",
+                                         r.ep, layer.ffn.experts->count));
 }
 
-std::vector<Point> make_points(Request const& r)
+namespace {
+
+/// Shuffled, so that drift does not look like a shape.
+class Order {
+public:
+    explicit Order(std::uint64_t seed) : seed_{seed} {}
+
+    /// After all before; what is there already is left out.
+    void add(std::vector<Point> points)
+    {
+        std::erase_if(points, [&](Point const& p) { return !seen_.insert(p.key()).second; });
+        shuffle(points, seed_++);
+        append(all, points);
+    }
+
+    std::vector<Point> all;
+
+private:
+    std::uint64_t seed_;
+    std::set<std::string> seen_;
+};
+
+Point step_point(Request const& r, Precision precision)
 {
-    auto const own = static_cast<std::int64_t>(r.seq) * r.micro_batch; // what the step itself runs
-    auto with_own = [&](std::vector<std::int64_t> tokens) {
-        tokens.push_back(own);
+    Point p;
+    p.group = Group::closure, p.method = "step";
+    p.op.precision = precision;
+    p.op.m = static_cast<std::int64_t>(r.seq) * r.micro_batch, p.op.groups = std::max(1, r.experts_per_gpu());
+    return p;
+}
+
+/// Sizes beyond those of the step.
+std::vector<Point> other_sizes(Request const& r)
+{
+    auto const divisible = [&](std::vector<std::int64_t> tokens) {
         std::erase_if(tokens, [&](std::int64_t t) { return t % r.tp != 0; });
         return tokens;
     };
     std::vector<Point> points;
-    if (r.wants(Group::ceilings)) append(points, ceiling_points(r));
-    if (r.wants(Group::dense)) append(points, at_tokens(r, with_own(r.sizes.tokens), Group::dense));
-    if (r.wants(Group::experts)) {
-        append(points, at_tokens(r, with_own({}), Group::experts));
-        append(points, expert_points(r));
-    }
-    if (r.wants(Group::attention)) {
-        append(points, at_tokens(r, with_own({}), Group::attention));
-        append(points, attention_points(r));
-    }
-    if (r.wants(Group::memory)) {
-        append(points, at_tokens(r, with_own(r.sizes.moved_tokens), Group::memory));
-        append(points, optimizer_points(r));
-    }
-    append(points, condition_points(r));
-    if (r.wants(Group::closure))
-        for (auto const precision : r.precisions)
-            for (auto const& part : exchange_parts(r, precision)) points.push_back(part.point);
-    points = unique(points);
-    shuffle(points, r.seed);
-    auto const again = repetitions(points, r.sizes.repeat_share);
+    if (r.wants(Group::dense)) append(points, at_tokens(r, divisible(r.sizes.tokens), Group::dense));
+    if (r.wants(Group::experts)) append(points, expert_points(r));
+    if (r.wants(Group::attention)) append(points, attention_points(r));
+    if (r.wants(Group::memory)) append(points, at_tokens(r, divisible(r.sizes.moved_tokens), Group::memory));
+    return points;
+}
 
+} // namespace
+
+std::vector<Point> make_points(Request const& r)
+{
+    // What a projection needs most comes first, so that a run which is cut short is still of use.
+    auto const own = static_cast<std::int64_t>(r.seq) * r.micro_batch; // what the step itself runs
+    Order order{r.seed};
+    if (r.wants(Group::ceilings)) order.add(ceiling_points(r));
+    for (auto const group : {Group::dense, Group::experts, Group::attention})
+        if (r.wants(group)) order.add(at_tokens(r, {own}, group));
+    if (r.wants(Group::memory)) {
+        auto points = at_tokens(r, {own}, Group::memory);
+        append(points, optimizer_points(r));
+        append(points, weight_points(r));
+        order.add(points);
+    }
+    if (r.sizes.variants) order.add(variant_points(order.all));
+    order.add(other_sizes(r));
+    order.add(condition_points(r));
     if (r.wants(Group::closure))
-        for (auto const precision : r.precisions) {
-            Point p;
-            p.group = Group::closure, p.method = "step";
-            p.op.precision = precision;
-            p.op.m = own, p.op.groups = std::max(1, r.experts_per_gpu());
-            points.push_back(p);
-        }
+        for (auto const precision : r.precisions) order.add(closure_points(r, precision));
+    auto const again = repetitions(order.all, r.sizes.repeat_share);
+
+    auto points = order.all;
+    if (r.wants(Group::closure))
+        for (auto const precision : r.precisions) points.push_back(step_point(r, precision));
     if (r.wants(Group::sustained) && r.sizes.sustained_s > 0) {
         Point p;
         p.group = Group::sustained, p.method = "mix";
@@ -203,12 +231,14 @@ std::string plan_hash(std::vector<Point> const& points)
 
 double seconds_guess(Point const& p, Accelerator const& gpu, double measuring_s, double sustained_s)
 {
-    if (p.method == "step") return 15; // making and capturing it, mostly
     if (p.group == Group::sustained) return sustained_s;
+    bool const host = gpu.key == "cpu";
+    if (p.method == "step") return host ? 0.2 : 15; // making and capturing it, mostly
     double const peak =
         (gemm_dtype(p.op.precision) == DType::fp8 && gpu.fp8 ? gpu.fp8 : gpu.bf16).value_or(FlopRate{1e14}).value();
     double const once = p.op.flops.value() / (0.5 * peak) + p.op.bytes.value() / (0.7 * gpu.memory_bandwidth.value());
-    double const set_up = 0.15 + 0.02;
+    double const library = p.method == "attention" ? 1.0 : 0.0; // cuDNN compiles
+    double const set_up = host ? 0.005 : 0.15 + 0.02 + library;
     return set_up + std::max(measuring_s, 5 * once);
 }
 

@@ -40,11 +40,12 @@ struct Point {
     std::string
         method; // how it is run: "gemm", "add_rms_norm" ... (subjects.cpp); of ceilings what is measured: "hbm_copy"
     Op op;      // as the model counts it; operations bound by memory carry rows, width and a third size in m, n, k
-    double share = 1;   // of the kernel's time: below 1 where one kernel does two of the model's operations
-    double load_cv = 0; // of the rows per expert
-    int sm_budget = 0;  // SMs the operation may use; 0: all
-    int comm_sms = 0;   // SMs that a copying kernel holds meanwhile; the operation has the others
-    int repeat = 0;     // drift: 1
+    double share = 1;    // of the kernel's time: below 1 where one kernel does two of the model's operations
+    double load_cv = 0;  // of the rows per expert
+    int sm_budget = 0;   // SMs the operation may use; 0: all
+    int comm_sms = 0;    // SMs that a copying kernel holds meanwhile; the operation has the others
+    int repeat = 0;      // drift: 1
+    std::string variant; // not what the step runs: another library of grouped products, or "free-order" (attention)
 
     /// Text that no other point of a plan has: its group, then what is run.
     [[nodiscard]] std::string key() const;
@@ -68,11 +69,12 @@ struct Sizes {
     std::vector<int> fewer_sms, comm_sms;
     std::int64_t subset_tokens = 0; // of the operations under sms, contention and sustained
     int subset = 10;
+    bool variants = true; // other libraries as well
     double sustained_s = 0;
     double repeat_share = 0; // of all points, repeated for drift
 };
 Sizes full_sizes();
-Sizes quick_sizes(); // about 100 points, a minute
+Sizes quick_sizes(); // about 100 points in one precision, a minute
 Sizes host_sizes();  // for a tiny model on the host back-end
 
 struct Request {
@@ -92,8 +94,9 @@ struct Request {
 /// @throws InputError where the model cannot be laid out so.
 void check(Request const&);
 
-/// Every point once, in the order they are to be measured: shuffled by seed, so that drift does not look like a shape;
-/// the real step, the sustained mix and the repetitions last. Deterministic.
+/// Every point once, in the order they are to be measured: first ceilings, then the shapes of the step itself (dense,
+/// experts, attention, memory), then other sizes and conditions, last the real step, the sustained mix and the
+/// repetitions. Within each of these shuffled by seed. Deterministic.
 std::vector<Point> make_points(Request const&);
 
 /// 16 hexadecimal digits that change with any point; the order does not matter.
@@ -102,7 +105,7 @@ std::string plan_hash(std::vector<Point> const&);
 /// Launches in a row whose mean is the gap between them.
 inline constexpr int tiny_launches = 100;
 
-/// What it will take on @p gpu, set-up included: a guess for progress, not a projection.
+/// What it will take on @p gpu, set-up included: a guess for progress, not a projection. Of a host: for tiny models.
 double seconds_guess(Point const&, Accelerator const& gpu, double measuring_s, double sustained_s);
 
 } // namespace trainfare::measure

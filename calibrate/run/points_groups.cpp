@@ -4,6 +4,7 @@
 // and a few operations under conditions.
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "calibrate/run/points_internal.hpp"
 #include "model/ops.hpp"
@@ -106,6 +107,45 @@ std::vector<Point> optimizer_points(Request const& r)
             p.op.m = std::llround(parameters / 1024), p.op.n = 1024;
             out.push_back(p);
         }
+    return out;
+}
+
+std::vector<Point> weight_points(Request const& r)
+{
+    std::vector<Point> out;
+    std::set<std::pair<std::int64_t, std::int64_t>> seen;
+    for (auto const precision : r.precisions) {
+        if (precision != Precision::fp8_block) continue;
+        for (auto const& p : model_points(r.model, r.plan(precision, r.sizes.subset_tokens))) {
+            bool const product = p.method == "gemm" || p.method == "grouped_gemm";
+            if (!product || p.op.pass != Pass::forward || p.op.precision != precision) continue;
+            auto const n = (p.op.n + 127) / 128 * 128, k = p.op.k; // as the step holds them
+            if (!seen.emplace(n, k).second) continue;
+            Point w;
+            w.group = Group::memory, w.method = "quantise_blocks";
+            w.op.kind = OpKind::cast, w.op.pass = Pass::update, w.op.precision = precision,
+            w.op.name = "quantise_weights";
+            w.op.m = n, w.op.n = k;
+            w.op.bytes = Bytes{4.0 * static_cast<double>(n) * static_cast<double>(k)}; // bf16 in, both directions out
+            out.push_back(w);
+        }
+    }
+    return out;
+}
+
+std::vector<Point> variant_points(std::vector<Point> const& points)
+{
+    std::vector<Point> out;
+    for (auto const& p : points) {
+        auto add = [&](char const* variant) {
+            out.push_back(p);
+            out.back().variant = variant;
+        };
+        if (!p.plain()) continue;
+        if (p.method == "attention" && p.op.pass == Pass::dgrad) add("free-order");
+        if (p.method == "grouped_gemm" && p.op.precision == Precision::fp8_block && p.op.pass != Pass::wgrad)
+            for (auto const* library : {"cutlass", "cublaslt"}) add(library);
+    }
     return out;
 }
 

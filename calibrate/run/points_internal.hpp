@@ -30,6 +30,10 @@ Op with_rows(Op, std::int64_t rows);
 std::vector<Point> expert_points(Request const&);
 std::vector<Point> attention_points(Request const&);
 std::vector<Point> optimizer_points(Request const&);
+/// Weights to fp8 blocks, once a step: each shape of the model.
+std::vector<Point> weight_points(Request const&);
+/// Points measured again by another library, or with sums in any order.
+std::vector<Point> variant_points(std::vector<Point> const&);
 std::vector<Point> ceiling_points(Request const&);
 /// A few operations of every kind, at sizes.subset_tokens and the last precision: for sms, contention and sustained.
 std::vector<Point> subset(Request const&);

@@ -60,9 +60,15 @@ Request request_of(Options const& o)
     r.sizes = o.host ? host_sizes() : o.quick ? quick_sizes() : full_sizes();
     if (r.sizes.subset_tokens % r.tp != 0)
         throw InputError(
-            fmt::format("--tp {} does not divide {} tokens; try a power of two", r.tp, r.sizes.subset_tokens));
+            fmt::format("--tp {} does not divide {} tokens (each rank works on the same number); try a power of two",
+                        r.tp, r.sizes.subset_tokens));
     check(r);
     return r;
+}
+
+void choose_precision(Request& r, Options const& o, Accelerator const& gpu)
+{
+    if (o.quick && o.precisions.empty()) r.precisions = {gpu.fp8 && !o.host ? Precision::fp8_block : Precision::bf16};
 }
 
 } // namespace trainfare::measure

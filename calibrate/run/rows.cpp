@@ -48,8 +48,9 @@ Row read_row(CsvTable const& t, std::size_t i)
     row.impl = text("impl"), row.status = text("status"), row.note = text("notes");
     auto const group = group_from(text("group"));
     if (!group)
-        throw InputError(t.place(i), fmt::format("group {} is unknown; the row was not written by this program",
-                                                 printable(text("group"))));
+        throw InputError(t.place(i),
+                         fmt::format("group {} is unknown (the row was not written by this program); remove the row",
+                                     printable(text("group"))));
     p.group = *group, p.method = text("method");
     op.kind = from_name(text("op"), OpKind::dp_all_gather, OpKind::gemm);
     op.pass = from_name(text("pass"), Pass::update, Pass::forward);
@@ -63,6 +64,7 @@ Row read_row(CsvTable const& t, std::size_t i)
     p.share = number("share").value_or(1), p.load_cv = number("load_cv").value_or(0);
     p.sm_budget = static_cast<int>(integer("sm_budget")), p.comm_sms = static_cast<int>(integer("comm_sms"));
     p.repeat = p.group == Group::drift ? 1 : 0;
+    p.variant = text("variant");
     double const share = p.share > 0 ? p.share : 1;
     row.timing.median = number("t_med_us").value_or(0) / 1e6 / share;
     row.timing.p10 = number("t_p10_us").value_or(0) / 1e6 / share,
@@ -85,13 +87,13 @@ std::vector<std::string> const& row_columns()
         // beyond calibrate/tables/README.md
         "run_id", "group", "method", "name", "point", "bytes", "flops", "share", "moved_gbps", "load_cv", "sm_budget",
         "bg_gbps", "repeats", "t_p10_us", "t_p90_us", "t_min_us", "clk_sm_mhz", "power_w", "temp_c", "throttle_mask",
-        "algo", "rel_err", "how"};
+        "variant", "rel_err", "how"};
     return columns;
 }
 
 char const* file_of(Point const& p)
 {
-    bool const special = p.group == Group::ceilings || p.group > Group::contention;
+    bool const special = p.group == Group::ceilings || p.group > Group::contention || !p.variant.empty();
     return special ? "conditions.csv" : "ops.csv";
 }
 
@@ -126,7 +128,7 @@ std::string to_csv_line(Row const& row)
     csv.field(scaled(row.timing.p10)).field(scaled(row.timing.p90)).field(scaled(row.timing.low));
     csv.field(row.sample.clk_sm_mhz).field(rounded(row.sample.power_w)).field(row.sample.temp_c);
     csv.field(row.sample.throttle_mask ? fmt::format("{:#x}", *row.sample.throttle_mask) : std::string{});
-    csv.field("").field(rounded(row.rel_err)).field(row.timing.how); // algo: the back-end does not tell
+    csv.field(p.variant).field(rounded(row.rel_err)).field(row.timing.how);
     csv.end_row();
     auto const text = out.str();
     return text.substr(text.find('\n') + 1); // without the header

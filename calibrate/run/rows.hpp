@@ -47,7 +47,7 @@ std::vector<Row> read_rows(std::string const& folder);
 void add_measured(Tables& tables, std::string const& folder);
 
 /// File of a row: ops.csv holds the model's operations, conditions.csv what no projection may look up: ceilings,
-/// repetitions and the real step with its parts.
+/// repetitions, other libraries, and the real step with its parts.
 char const* file_of(Point const&);
 
 } // namespace trainfare::measure

@@ -39,11 +39,32 @@ private:
     kernels::Backend& on_;
 };
 
+/// Another library for grouped products, and the first again at the end.
+class LibraryChoice {
+public:
+    LibraryChoice(kernels::Backend& on, Point const& p)
+        : on_{on}, chosen_{p.method == "grouped_gemm" && !p.variant.empty()}
+    {
+        if (chosen_) on_.use_grouped_library(p.variant);
+    }
+    ~LibraryChoice()
+    {
+        if (chosen_) on_.use_grouped_library(on_.grouped_libraries().front());
+    }
+    LibraryChoice(LibraryChoice const&) = delete;
+    LibraryChoice& operator=(LibraryChoice const&) = delete;
+
+private:
+    kernels::Backend& on_;
+    bool chosen_;
+};
+
 void time_it(Bench const& bench, Point const& p, MeterOptions const& options, Row& row)
 {
     auto const subject = make_subject(bench.backend, p, bench.subjects);
-    row.impl = subject.impl;
+    row.impl = subject.impl, row.note = subject.note;
     row.moved = subject.instances.front().moved;
+    LibraryChoice const library{bench.backend, p};
     double const error = subject.instances.front().check();
     if (std::isfinite(error)) row.rel_err = error;
     if (!(error <= subject.tolerance)) {
@@ -128,7 +149,9 @@ void write_series(std::string const& path, std::string const& text)
 {
     std::ofstream out{path, std::ios::binary};
     out << text;
-    if (!out.flush()) throw InputError({path}, "cannot be written; free some space or choose another --out");
+    if (!out.flush())
+        throw InputError(
+            {path}, "cannot be written (the clocks over time would be lost); free some space or choose another --out");
 }
 
 } // namespace

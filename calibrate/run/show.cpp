@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// What a folder of measurements holds, as tables of at most 110 columns.
 #include "calibrate/run/show.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <sstream>
 #include <tuple>
 
 #include <fmt/format.h>
@@ -43,23 +46,27 @@ std::string share(double value, double ceiling)
 
 void show_ceilings(std::ostream& out, std::vector<Row> const& rows)
 {
-    for (auto const& row : rows) {
-        if (row.point.group != Group::ceilings) continue;
-        auto const& what = row.point.method;
-        if (!timed(row))
-            fmt::print(out, "  {:<16}{}: {}\n", what, row.status, row.note);
+    std::vector<Row const*> found;
+    for (auto const& row : rows)
+        if (row.point.group == Group::ceilings) found.push_back(&row);
+    std::stable_sort(found.begin(), found.end(),
+                     [](Row const* a, Row const* b) { return a->point.method < b->point.method; });
+    for (auto const* row : found) {
+        auto const& what = row->point.method;
+        if (!timed(*row))
+            fmt::print(out, "  {:<16}{}: {}\n", what, row->status, row->note);
         else if (what == "gemm")
-            fmt::print(out, "  {:<16}{:.4g} TFLOP/s in {}, {} cubed\n", what, row.tflops(),
-                       name(row.point.op.precision), row.point.op.m);
-        else if (row.moved > 0)
-            fmt::print(out, "  {:<16}{:.4g} GB/s\n", what, row.moved_gbps());
+            fmt::print(out, "  {:<16}{:>9.4g} TFLOP/s in {}, {} cubed\n", what, row->tflops(),
+                       name(row->point.op.precision), row->point.op.m);
+        else if (row->moved > 0)
+            fmt::print(out, "  {:<16}{:>9.4g} GB/s\n", what, row->moved_gbps());
         else
-            fmt::print(out, "  {:<16}{:.2f} us\n", what, row.seconds() * 1e6);
+            fmt::print(out, "  {:<16}{:>9.3g} us\n", what, row->seconds() * 1e6);
     }
 }
 
 struct Tally {
-    int points = 0, ok = 0, unsupported = 0, failed = 0;
+    int points = 0, ok = 0;
     std::vector<double> rates;
 };
 
@@ -71,21 +78,19 @@ void show_operations(std::ostream& out, std::vector<Row> const& rows, Ceilings c
         auto const& op = row.point.op;
         bool const matrix = op.flops.value() > 0;
         auto& t = tallies[{op.kind, op.pass, op.precision, matrix}];
-        ++t.points, t.ok += row.status == "ok", t.unsupported += row.status == "unsupported";
-        t.failed += row.status == "failed_check" || row.status == "oom";
+        ++t.points, t.ok += row.status == "ok";
         if (timed(row)) t.rates.push_back(matrix ? row.tflops() : row.moved_gbps());
     }
-    fmt::print(out, "  {:<34}{:>7}{:>6}{:>13}{:>8}{:>22}{:>22}\n", "", "points", "ok", "unsupported", "failed", "best",
-               "median");
+    fmt::print(out, "  {:<34}{:>7}{:>6}{:>27}{:>27}\n", "", "points", "ok", "best", "median");
     for (auto const& [key, t] : tallies) {
         auto const& [kind, pass, precision, matrix] = key;
         auto const text = [&](double rate) {
             return fmt::format("{:.4g} {} {:>6}", rate, matrix ? "TFLOP/s" : "GB/s",
                                share(rate, matrix ? ceilings.of(precision) : ceilings.copy));
         };
-        fmt::print(out, "  {:<34}{:>7}{:>6}{:>13}{:>8}{:>22}{:>22}\n",
-                   fmt::format("{} {} {}", name(kind), name(pass), name(precision)), t.points, t.ok, t.unsupported,
-                   t.failed, t.rates.empty() ? "-" : text(*std::max_element(t.rates.begin(), t.rates.end())),
+        fmt::print(out, "  {:<34}{:>7}{:>6}{:>27}{:>27}\n",
+                   fmt::format("{} {} {}", name(kind), name(pass), name(precision)), t.points, t.ok,
+                   t.rates.empty() ? "-" : text(*std::max_element(t.rates.begin(), t.rates.end())),
                    t.rates.empty() ? "-" : text(median(t.rates)));
     }
 }
@@ -159,11 +164,43 @@ void show_conditions(std::ostream& out, std::vector<Row> const& rows)
     }
 }
 
+/// Other libraries, and sums in any order, beside what the step runs.
+void show_variants(std::ostream& out, std::vector<Row> const& rows)
+{
+    std::map<std::string, Row const*> usual;
+    for (auto const& row : rows)
+        if (row.point.plain() && timed(row)) usual.emplace(row.point.what(), &row);
+    for (auto const& row : rows) {
+        if (row.point.variant.empty() || row.point.repeat > 0 || !timed(row)) continue;
+        Point bare = row.point;
+        bare.variant.clear();
+        auto const found = usual.find(bare.what());
+        if (found == usual.end()) continue;
+        fmt::print(out, "  {:<66} x{:.3f} of {}'s time\n", row.point.what(),
+                   row.timing.median / found->second->timing.median, found->second->impl);
+    }
+}
+
+/// Lines of at most 110 columns, those after the first indented.
+std::string wrapped(std::string const& text, std::size_t indent)
+{
+    constexpr std::size_t width = 110;
+    std::string out, line;
+    std::istringstream words{text};
+    for (std::string word; words >> word;) {
+        if (!line.empty() && indent + line.size() + 1 + word.size() > width)
+            out += line + "\n" + std::string(indent, ' '), line.clear();
+        line += (line.empty() ? "" : " ") + word;
+    }
+    return out + line;
+}
+
 void show_rest(std::ostream& out, std::vector<Row> const& rows)
 {
     for (auto const& row : rows)
         if (row.point.group == Group::sustained && timed(row))
-            fmt::print(out, "  sustained mix   {:.4g} TFLOP/s; {}\n", row.tflops(), row.note);
+            fmt::print(out, "  {}\n",
+                       wrapped(fmt::format("sustained mix: {:.4g} TFLOP/s; {}", row.tflops(), row.note), 18));
     if (auto const d = drifts(rows); !d.empty()) {
         std::vector<double> away;
         for (double const x : d) away.push_back(std::abs(x - 1));
@@ -174,7 +211,7 @@ void show_rest(std::ostream& out, std::vector<Row> const& rows)
     for (auto const& row : rows)
         if (row.status != "ok") ++problems[{row.status, row.point.method + ": " + row.note}];
     for (auto const& [problem, count] : problems)
-        fmt::print(out, "  {:<16}{} x {}\n", problem.first, count, problem.second.substr(0, 120));
+        fmt::print(out, "  {:<16}{}\n", problem.first, wrapped(fmt::format("{} x {}", count, problem.second), 18));
 }
 
 } // namespace
@@ -202,59 +239,21 @@ void show(std::ostream& out, std::vector<Row> const& rows, Tables const& publish
         return;
     }
     Ceilings const ceilings{rows};
-    fmt::print(out, "{}, {} rows\n\nCeilings\n", rows.front().accelerator, rows.size());
-    show_ceilings(out, rows);
-    fmt::print(out, "\nOperations, and how much of these ceilings they reach\n");
-    show_operations(out, rows, ceilings);
-    fmt::print(out, "\nKernels bound by memory, at their largest size\n");
-    show_own_kernels(out, rows, ceilings);
-    fmt::print(out, "\nBeside published figures\n");
-    show_published(out, rows, published);
-    fmt::print(out, "\nUnder conditions\n");
-    show_conditions(out, rows);
-    fmt::print(out, "\nThe run\n");
-    show_rest(out, rows);
-}
-
-void show(std::ostream& out, ClosureReport const& r)
-{
-    auto const ms = [](double seconds) { return fmt::format("{:.3f} ms", seconds * 1e3); };
-    auto const off = [](double predicted, double measured) {
-        return fmt::format("{:+.1f} %", 100 * (predicted / measured - 1));
+    fmt::print(out, "{}: {} rows\n", rows.front().accelerator, rows.size());
+    auto const section = [&](char const* title, auto const& print) {
+        std::ostringstream text;
+        print(text);
+        if (!text.str().empty()) fmt::print(out, "\n{}\n{}", title, text.str());
     };
-    fmt::print(out, "The real step in {}\n  {:<26}{:>14}{:>12}{:>14}{:>14}\n", name(r.precision), "", "predicted",
-               "operations", "other sizes", "not measured");
-    for (auto const& line : r.classes)
-        fmt::print(out, "  {:<26}{:>14}{:>12}{:>14}{:>14}\n", line.what, ms(line.predicted_s), line.parts, line.nearest,
-                   line.missing);
-    fmt::print(out, "  {:<26}{:>14}{:>14}{:>10}\n", "", "predicted", "measured", "error");
-    fmt::print(out, "  {:<26}{:>14}{:>14}{:>10}\n", r.passes.what, ms(r.passes.predicted_s), ms(r.measured_passes_s),
-               off(r.passes.predicted_s, r.measured_passes_s));
-    fmt::print(out, "  {:<26}{:>14}{:>14}{:>10}\n", r.update.what, ms(r.update.predicted_s), ms(r.measured_update_s),
-               off(r.update.predicted_s, r.measured_update_s));
-    fmt::print(out, "  {:<26}{:>14}{:>14}{:>10}  {}\n", "step", ms(r.predicted_s()), ms(r.measured_s),
-               off(r.predicted_s(), r.measured_s),
-               r.closes()          ? "closes"
-               : r.missing.empty() ? "does not close (5 %)"
-                                   : "incomplete");
-    for (auto const& what : r.missing) fmt::print(out, "  not measured: {}\n", what);
-}
-
-void show(std::ostream& out, std::vector<Point> const& points, Accelerator const& gpu, double measuring_s,
-          double sustained_s)
-{
-    std::map<Group, std::pair<int, double>> groups;
-    double all = 0;
-    for (auto const& p : points) {
-        double const s = seconds_guess(p, gpu, measuring_s, sustained_s);
-        auto& [count, seconds] = groups[p.group];
-        ++count, seconds += s, all += s;
-    }
-    fmt::print(out, "{:<12}{:>8}{:>10}\n", "group", "points", "seconds");
-    for (auto const& [group, sum] : groups)
-        fmt::print(out, "{:<12}{:>8}{:>10.0f}\n", name(group), sum.first, sum.second);
-    fmt::print(out, "{:<12}{:>8}{:>10.0f}  ({:.0f} minutes, a guess for {})\nplan {}\n", "all", points.size(), all,
-               std::ceil(all / 60), gpu.key, plan_hash(points));
+    section("Ceilings", [&](std::ostream& o) { show_ceilings(o, rows); });
+    section("Operations, and how much of these ceilings they reach",
+            [&](std::ostream& o) { show_operations(o, rows, ceilings); });
+    section("Kernels bound by memory, at their largest size",
+            [&](std::ostream& o) { show_own_kernels(o, rows, ceilings); });
+    section("Beside published figures", [&](std::ostream& o) { show_published(o, rows, published); });
+    section("Under conditions", [&](std::ostream& o) { show_conditions(o, rows); });
+    section("By other libraries, or with sums in any order", [&](std::ostream& o) { show_variants(o, rows); });
+    section("The run", [&](std::ostream& o) { show_rest(o, rows); });
 }
 
 } // namespace trainfare::measure

@@ -34,12 +34,13 @@ Sizes quick_sizes()
     s.moved_tokens = {};
     s.local_experts = {};
     s.expert_rows = {};
-    s.load_cv = {0.8};
+    s.load_cv = {};
     s.sequences = {};
     s.parameters = {1 << 27};
     s.fewer_sms = {20};
     s.comm_sms = {20};
-    s.subset = 4;
+    s.subset = 3;
+    s.variants = false;
     s.sustained_s = 5;
     return s;
 }
@@ -48,7 +49,7 @@ Sizes host_sizes()
 {
     Sizes s = quick_sizes();
     s.most_rows = 1024;
-    s.parameters = {1 << 12};
+    s.parameters = {1 << 17};
     s.square = 64;
     s.hbm_bytes = 1 << 20;
     s.subset_tokens = 32;

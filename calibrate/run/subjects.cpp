@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "calibrate/run/tensors.hpp"
 
 namespace trainfare::measure {
@@ -13,7 +15,8 @@ namespace {
 
 bool moves_rows(std::string const& method)
 {
-    return method.starts_with("gather") || method.starts_with("combine") || method.starts_with("embedding");
+    return method.starts_with("gather") || method.starts_with("combine") || method.starts_with("embedding") ||
+           method == "sort_rows";
 }
 
 /// The first rows again on the host back-end, from the same numbers.
@@ -56,8 +59,33 @@ std::string library(Backend const& on, Point const& p)
 {
     if (on.name() != "cuda") return "host";
     if (p.method == "gemm") return "cublaslt";
-    if (p.method == "attention") return "cudnn";
-    return "trainfare";
+    if (p.method == "attention") return p.variant.empty() ? "cudnn" : "cudnn-" + p.variant;
+    if (p.method != "grouped_gemm") return "own";
+    if (!p.variant.empty()) return p.variant;
+    bool const several = p.op.precision == Precision::fp8_block && p.op.pass != Pass::wgrad; // else a loop
+    return several ? std::string{on.grouped_libraries().front()} : "cublaslt";
+}
+
+void check_variant(Backend const& on, Point const& p)
+{
+    if (p.variant.empty() || (p.method == "attention" && on.name() != "cpu")) return;
+    auto const known = on.grouped_libraries();
+    if (std::find(known.begin(), known.end(), p.variant) == known.end())
+        throw Unsupported(p.variant + " is not built into this program");
+}
+
+/// Sums over fp8, and groups of rows, go in whole blocks.
+std::string padding(Point const& p)
+{
+    auto const up = [](std::int64_t x, std::int64_t block) { return (x + block - 1) / block * block; };
+    bool const fp8 = p.op.precision == Precision::fp8_block;
+    if (p.method == "gemm" && fp8 && p.op.k % 128 != 0)
+        return fmt::format("k {} padded to {}", p.op.k, up(p.op.k, 128));
+    if (p.method != "grouped_gemm") return {};
+    auto const rows = p.op.pass == Pass::wgrad ? p.op.k : p.op.m;
+    std::int64_t const block = fp8 ? 128 : 16;
+    if (p.load_cv > 0) return fmt::format("uneven rows, each expert's padded to a multiple of {}", block);
+    return rows % block != 0 ? fmt::format("rows of an expert {} padded to {}", rows, up(rows, block)) : "";
 }
 
 /// Of the error relative to the size: bf16 results are rounded to 0.4 %, a sum of products errs less; attention's
@@ -74,9 +102,10 @@ double tolerance_of(Point const& p)
 Subject make_subject(Backend& on, Point const& p, SubjectOptions const& options)
 {
     constexpr int most = 64;
+    check_variant(on, p);
     Subject s;
     s.tolerance = tolerance_of(p);
-    s.impl = library(on, p);
+    s.impl = library(on, p), s.note = padding(p);
     double held = 0;
     do {
         s.instances.push_back(make_instance(on, p, options.seed + s.instances.size()));

@@ -28,7 +28,8 @@ struct Instance {
 struct Subject {
     std::vector<Instance> instances; // at least one
     double tolerance = 0;            // of Instance::check
-    std::string impl;                // library
+    std::string impl;                // library: cublaslt, cutlass, cudnn; own; host
+    std::string note;                // how the sizes that run differ from those asked for
 };
 
 struct SubjectOptions {

@@ -106,6 +106,7 @@ Instance attention(Maker& make, Point const& p)
     auto& s = x.shape;
     s.batch = static_cast<int>(p.op.batch), s.seq = static_cast<int>(p.op.seq);
     s.heads = p.op.heads, s.kv_heads = p.op.kv_heads, s.qk_dim = p.op.qk_dim, s.v_dim = p.op.v_dim;
+    s.deterministic = p.variant.empty();
     s.scale = static_cast<float>(1 / std::sqrt(s.qk_dim));
     std::int64_t const rows = std::int64_t{s.batch} * s.seq;
     x.q = make.bf16(rows, std::int64_t{s.heads} * s.qk_dim);

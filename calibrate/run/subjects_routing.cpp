@@ -32,14 +32,20 @@ std::vector<std::int32_t> permutation(std::int64_t count, std::uint64_t seed)
 }
 
 /// y[p] = x[source[p]]: m rows out of k; each row of x about equally often.
-Instance gather(Maker& make, Point const& p, bool quantised)
+Instance gather(Maker& make, Point const& p)
 {
     auto& on = make.backend;
     std::int64_t const rows = p.op.m, width = p.op.n, from = p.op.k;
-    bool const lookup = p.op.kind == OpKind::embedding;
-    Operand const x = quantised ? make.activations(from, width) : Operand{make.bf16(from, width)};
-    Operand const y = quantised ? make.empty_quantised(Scaling::vector128, rows, width)
-                                : Operand{make.empty(Element::bf16, rows, width)};
+    bool const lookup = p.op.kind == OpKind::embedding, quantised = p.method == "gather_quantised",
+               numbers = p.method == "gather_ids";
+    Operand x, y;
+    if (quantised) {
+        x = make.activations(from, width), y = make.empty_quantised(Scaling::vector128, rows, width);
+    } else if (numbers) {
+        x = make.integers(random_ints(from, 1 << 20, 9)).reshaped(from, 1), y = make.empty(Element::i32, rows, 1);
+    } else {
+        x = make.bf16(from, width), y = make.empty(Element::bf16, rows, width);
+    }
     auto ids = lookup ? random_ints(rows, from, 3) : permutation(rows, 3);
     for (auto& id : ids) id = static_cast<std::int32_t>(id % from);
     auto const source = make.integers(ids);
@@ -54,7 +60,7 @@ Instance gather(Maker& make, Point const& p, bool quantised)
         }
         return d.error();
     };
-    double const each = quantised ? 1 + 4.0 / 128 : 2;
+    double const each = quantised ? 1 + 4.0 / 128 : numbers ? 4 : 2;
     out.moved = each * static_cast<double>(width) * static_cast<double>(rows + std::min(rows, from));
     return out;
 }
@@ -133,17 +139,49 @@ Instance embedding_backward(Maker& make, Point const& p)
     return out;
 }
 
+/// m keys below n, into the order of keys.
+Instance sorting(Maker& make, Point const& p)
+{
+    auto& on = make.backend;
+    auto const values = random_ints(p.op.m, p.op.n, 3);
+    int const buckets = static_cast<int>(p.op.n);
+    auto const keys = make.integers(values), position = make.empty(Element::i32, 1, p.op.m),
+               source = make.empty(Element::i32, 1, p.op.m + p.op.n * 128),
+               counts = make.empty(Element::i32, 1, p.op.n);
+    Instance out;
+    out.run = [=, &on] { on.sort_rows(keys, buckets, 128, position, source, counts); };
+    out.check = [=, &on, run = out.run] {
+        run();
+        std::vector<double> expected(static_cast<std::size_t>(buckets), 0), number, back;
+        for (auto const v : values) ++expected[static_cast<std::size_t>(v)];
+        Difference d;
+        d.add(on.download(counts), expected);
+        auto const at = on.download_ints(position), from = on.download_ints(source);
+        for (std::size_t i = 0; i < at.size(); ++i) {
+            number.push_back(static_cast<double>(i));
+            bool const inside = at[i] >= 0 && at[i] < static_cast<std::int32_t>(from.size());
+            back.push_back(inside ? from[static_cast<std::size_t>(at[i])] : -1);
+        }
+        d.add(back, number);
+        return d.error();
+    };
+    out.moved = 12 * static_cast<double>(p.op.m);
+    return out;
+}
+
 } // namespace
 
 Instance rows_by_rank(Maker& make, Point const& p)
 {
     Instance out;
-    if (p.method == "embedding_backward")
+    if (p.method == "sort_rows")
+        out = sorting(make, p);
+    else if (p.method == "embedding_backward")
         out = embedding_backward(make, p);
     else if (p.method.starts_with("combine_rows"))
         out = combine(make, p, p.method == "combine_rows_backward");
     else
-        out = gather(make, p, p.method == "gather_quantised");
+        out = gather(make, p);
     out.held = make.held();
     return out;
 }

@@ -210,6 +210,18 @@ RowWise adamw(Maker& make, Point const& p, std::int64_t rows)
     return out;
 }
 
+/// Scales of fp8 rows before they travel.
+RowWise transposition(Maker& make, Point const& p, std::int64_t rows)
+{
+    auto& on = make.backend;
+    auto const from = make.normal(Element::f32, rows, p.op.n), to = make.empty(Element::f32, p.op.n, rows);
+    RowWise out;
+    out.run = [=, &on] { on.transpose(from, to); };
+    out.outputs = {{to, true}};
+    out.moved = 8 * static_cast<double>(rows) * static_cast<double>(p.op.n);
+    return out;
+}
+
 RowWise addition(Maker& make, Point const& p, std::int64_t rows)
 {
     auto& on = make.backend;
@@ -233,6 +245,7 @@ RowWise row_wise(Maker& make, Point const& p, std::int64_t rows)
 {
     auto const& method = p.method;
     if (method == "add" || method == "copy_rows") return addition(make, p, rows);
+    if (method == "transpose") return transposition(make, p, rows);
     if (method == "rms_norm" || method == "add_rms_norm" || method.starts_with("rms_norm_backward"))
         return norm(make, p, rows);
     if (method.starts_with("latent_norm")) return latent_norm(make, p, rows);

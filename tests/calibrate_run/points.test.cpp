@@ -135,7 +135,9 @@ TEST_CASE("a group that was not asked for has no points, and all of them make a 
     CHECK(time(deepseek_v3(), 0.1) < 900);
     r = deepseek_v3();
     r.sizes = quick_sizes();
+    r.precisions = {Precision::fp8_block};
     CHECK(time(r, 0.03) < 90);
+    CHECK(make_points(r).size() < 150);
 }
 
 TEST_CASE("experts that the ranks cannot share are refused with the reason")

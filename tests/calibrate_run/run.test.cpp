@@ -122,7 +122,7 @@ TEST_CASE("a run that is interrupted, and whose last row is torn, goes on and en
     {
         auto const rows = read_rows(folder.path());
         auto const report =
-            closure(rows, request, Precision::bf16, load_tables(default_tables_folder()), folder.path());
+            closure(rows, request, Precision::bf16, folder.path());
         CHECK(report.missing.empty());
         CHECK(report.measured_s > 0);
         CHECK(report.predicted_s() > 0);
@@ -131,7 +131,7 @@ TEST_CASE("a run that is interrupted, and whose last row is torn, goes on and en
         CHECK(out.str().find("expert_gemm wgrad fp8_block") != std::string::npos);
         CHECK(out.str().find("drift           5 points") != std::string::npos);
         CHECK_THROWS_WITH(
-            closure(rows, request, Precision::fp8_block, load_tables(default_tables_folder()), folder.path()),
+            closure(rows, request, Precision::fp8_block, folder.path()),
             Catch::Contains("no real step in fp8_block"));
     }
 }
