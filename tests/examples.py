@@ -43,6 +43,9 @@ def main():
     commands = re.findall(r"^build/trainfare .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
+        measured = pathlib.Path(folder, "my-h100")  # what `trainfare-calibrate run --out my-h100` would have left
+        measured.mkdir()
+        measured.joinpath("sources.csv").write_text("source_id,provenance,title\nmine,measured,A test\n")
         checks = [(path.name, check_example(program, path)) for path in examples]
         checks += [(line, check_command(program, line, folder)) for line in commands]
     for name, problem in checks:

@@ -18,14 +18,7 @@ namespace trainfare::measure {
 inline Request tiny_request()
 {
     Request r;
-    r.model = parse_hf_config(
-        R"({"model_type": "deepseek_v3", "first_k_dense_replace": 1, "hidden_act": "silu", "hidden_size": 128,
-        "intermediate_size": 256, "kv_lora_rank": 64, "max_position_embeddings": 4096, "moe_intermediate_size": 128, "n_group": 2,
-        "n_routed_experts": 8, "n_shared_experts": 1, "norm_topk_prob": true, "num_attention_heads": 2, "num_experts_per_tok": 2,
-        "num_hidden_layers": 3, "num_key_value_heads": 2, "num_nextn_predict_layers": 1, "q_lora_rank": 64, "qk_nope_head_dim": 32,
-        "qk_rope_head_dim": 16, "rms_norm_eps": 1e-06, "rope_theta": 10000, "routed_scaling_factor": 2.5, "scoring_func": "sigmoid",
-        "tie_word_embeddings": false, "topk_group": 1, "topk_method": "noaux_tc", "v_head_dim": 32, "vocab_size": 512})",
-        "tiny.json");
+    r.model = read_hf_config(TRAINFARE_SOURCE_DIR "/calibrate/run/tiny.json");
     r.ep = 4, r.seq = 32, r.sms = 32;
     r.sizes = host_sizes();
     return r;

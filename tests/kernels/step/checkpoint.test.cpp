@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -15,7 +17,8 @@ namespace {
 
 struct Fixture {
     std::unique_ptr<Backend> backend = make_host_backend(false);
-    std::filesystem::path path = std::filesystem::temp_directory_path() / "trainfare_checkpoint_test.bin";
+    std::filesystem::path path = std::filesystem::temp_directory_path() /
+                                 ("trainfare_checkpoint_" + std::to_string(::getpid()) + ".bin"); // tests run side by side
     std::vector<NamedTensor> tensors{{"a", backend->make(Element::f32, 2, 3)},
                                      {"b", backend->make(Element::i32, 1, 4)}};
 
